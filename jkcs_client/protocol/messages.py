@@ -1,0 +1,149 @@
+"""The native protocol: opcodes, the shape of each message, and the limits both sides keep.
+
+A connection opens with `PREFACE` (magic and version) from the client. After it both directions carry
+frames (see `framing`); a frame holds one or more messages, each a msgpack array. The first message in
+each direction is the hello; after that:
+
+    client -> server   [op, id, *arguments]
+    server -> client   [id, code, index, *result]         answer; when code is not OK: [id, code, index, detail]
+    server -> client   [0, watch id, kind, index, path]   event
+
+Answers and events come in one order per connection: a request's answer never overtakes that of an earlier
+request, and never the events that precede the state it shows. `index` is the log index as of which
+the answer is true; for a write it is the write's own. Having read an answer or event with index `i`, the
+client has been sent every event of its watches up to `i`.
+
+**Ids.** Writes are numbered by the session: `serial` 1, 2, 3 ... without a gap, over all connections of the
+session. The server applies serial `n` once and only after `n - 1`, so a client that lost its connection sends
+again whatever was not answered, in order, and each write happens once. Everything else is numbered by the
+connection: -1, -2, -3 ... `acked` is the highest serial up to which the client has all answers: the server
+may forget those.
+
+    hello      [session id or 0, password, timeout in ms, highest index seen]
+               -> [OK, session id, password, timeout in ms, index, node, value bytes max,
+                   requests in flight max, serial]
+               -> [code, detail], then the connection is closed
+               `serial` is the last one the session has applied
+    GET        path, level                     -> data, stat
+    EXISTS     path, level                     -> stat or nil
+    CHILDREN   path, level                     -> [names, sorted], stat
+    SYNC                                       -> (nothing; `index` is one that was current during the call)
+    PING                                       -> (nothing; the session lives, for its timeout from when this was sent)
+    WATCH      watch id, path, mode, since     -> (nothing; events with an index above `since` follow, or came
+                                                  just before; since 0: from `index` on).
+                                                  Code COMPACTED when `since` is too old.
+    UNWATCH    watch id                        -> (nothing)
+    STATUS                                     -> a map, see `jkcs_server.serving`
+    CREATE     acked, path, data, flags        -> path (with its sequence), stat
+    SET        acked, path, data, version      -> stat
+    DELETE     acked, path, version            -> (nothing)
+    CHECK      acked, path, version            -> (nothing)
+    GUARD      acked, path, czxid              -> (nothing); FENCED unless the key exists with that creation index
+    MULTI      acked, [[op, *arguments without acked], ...] -> [[*result], ...]; all or nothing; of a failure the
+                                                  detail is "N: path", N the operation's place from 0
+    CLOSE      acked                           -> (nothing); the session ends, its ephemerals go with it
+
+`version` -1 means any. A `stat` is the array of `STAT_FIELDS`.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+
+MAGIC = b"JKCS"
+VERSION = 1
+PREFACE = MAGIC + bytes([VERSION])
+
+# Plain integers, not an enum: they are compared for every request.
+GET = 1
+EXISTS = 2
+CHILDREN = 3
+SYNC = 4
+PING = 5
+WATCH = 6
+UNWATCH = 7
+STATUS = 8
+FIRST_WRITE = 16
+CREATE = 16
+SET = 17
+DELETE = 18
+CHECK = 19
+GUARD = 20
+MULTI = 21
+CLOSE = 22
+
+OP_NAMES = {
+    GET: "get",
+    EXISTS: "exists",
+    CHILDREN: "children",
+    SYNC: "sync",
+    PING: "ping",
+    WATCH: "watch",
+    UNWATCH: "unwatch",
+    STATUS: "status",
+    CREATE: "create",
+    SET: "set",
+    DELETE: "delete",
+    CHECK: "check",
+    GUARD: "guard",
+    MULTI: "multi",
+    CLOSE: "close",
+}
+
+LINEARIZABLE = 0
+LOCAL = 1
+
+ANY_VERSION = -1
+
+
+class CreateFlag(IntFlag):
+    EPHEMERAL = 1
+    SEQUENTIAL = 2
+    PARENTS = 4  # missing ancestors are created too, persistent and empty, in the same entry
+
+
+class WatchMode(IntEnum):
+    """What a watch reports. A key's own events: created, data changed, deleted. See `EventKind`."""
+
+    ONCE = 1  # the key's own next event, then the watch is gone
+    ONCE_CHILDREN = 2  # the next change of the key's list of children, or its deletion, then the watch is gone
+    PERSISTENT = 3  # the key's own events and changes of its list of children
+    RECURSIVE = 4  # own events of the key and of everything below it
+
+
+class EventKind(IntEnum):
+    """ZooKeeper's event types, with its numbers."""
+
+    CREATED = 1
+    DELETED = 2
+    CHANGED = 3
+    CHILDREN = 4
+
+
+STAT_FIELDS = (
+    "czxid",
+    "mzxid",
+    "pzxid",
+    "ctime",
+    "mtime",
+    "version",
+    "cversion",
+    "ephemeral_owner",
+    "data_length",
+    "num_children",
+)
+
+FRAME_BYTES_MAX = 8 << 20
+"""The body of one frame. A frame that claims more is refused before anything is allocated."""
+VALUE_BYTES_MAX = 1 << 20
+"""One key's data, as in ZooKeeper."""
+PATH_BYTES_MAX = 4096
+MULTI_OPS_MAX = 4096
+MULTI_BYTES_MAX = 4 << 20
+"""The values of one transaction, added up."""
+REQUESTS_IN_FLIGHT_MAX = 1024
+"""Requests a connection may leave unanswered; beyond it the server stops reading from it."""
+WATCHES_PER_CONNECTION_MAX = 100_000
+PASSWORD_BYTES = 16
+SESSION_TIMEOUT_MS_MIN = 1_000
+SESSION_TIMEOUT_MS_MAX = 600_000

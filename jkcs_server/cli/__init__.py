@@ -1,0 +1,1 @@
+"""The `jkcs` command."""

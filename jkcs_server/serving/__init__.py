@@ -1,0 +1,1 @@
+"""What each server keeps for itself: client connections, watches, session liveness."""

@@ -1,0 +1,1 @@
+"""The replicated state machine: a hierarchical key tree with sessions."""

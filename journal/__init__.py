@@ -1,0 +1,1 @@
+"""The replicated log: Raft, storage, peers and the interface of state machines."""

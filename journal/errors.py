@@ -1,0 +1,35 @@
+"""What can go wrong with a journal. One base, one level of subclasses."""
+
+from __future__ import annotations
+
+
+class JournalError(Exception):
+    """Base of all that the journal raises on purpose."""
+
+
+class CorruptRecord(JournalError):
+    """Bytes do not match their checksum, or claim an impossible shape."""
+
+
+class StorageError(JournalError):
+    """The data directory cannot be used: foreign, unreadable, damaged beyond what may be repaired."""
+
+
+class DiskFailed(JournalError):
+    """A write or sync failed. The node must stop: what is on the disk is no longer known (R6)."""
+
+
+class LogCompacted(JournalError):
+    """The entries asked for were already cut away behind a snapshot."""
+
+
+class NotLeader(JournalError):
+    """Only a leader can do this."""
+
+
+class Busy(JournalError):
+    """A queue is full. Nothing happened; try again later."""
+
+
+class PeerRefused(JournalError):
+    """The other side of a peer connection is not who it should be, or speaks another version."""

@@ -1,0 +1,1 @@
+"""The Raft rules: no clock, no disk, no network."""

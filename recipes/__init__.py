@@ -1,0 +1,1 @@
+"""Coordination recipes: each stands on the client's public API only."""
