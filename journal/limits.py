@@ -33,6 +33,8 @@ class Limits:
     """Valid snapshots that are never deleted; the log is kept from the oldest of them on (R10)."""
     snapshot_chunk_bytes: int = 256 * 1024
     snapshot_chunks_in_flight_max: int = 4
+    reads_waiting_max: int = 65_536
+    """Linearizable reads a leader lets wait for its next heartbeat round; beyond it the newest are turned away."""
     peer_frame_bytes_max: int = 32 * MIB
     peer_queue_bytes_max: int = 64 * MIB
     """Bytes waiting to be sent to one peer; beyond it messages are dropped, as a network may."""

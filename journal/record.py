@@ -58,19 +58,8 @@ def read_entry(
     `previous_crc` None skips the check of the chain (the payload is then checked by nobody: only for
     tools that look for the identity of damaged records). Raises CorruptRecord.
     """
-    end = at + RECORD_HEADER_BYTES
-    if end > len(data):
-        raise CorruptRecord(f"record header cut short at byte {at}")
-    length, header_crc, crc, count, first, term, stamp, kind, machine, partition = _FULL.unpack_from(data, at)
-    if crc32c(data[at + 12 : end], crc32c(_pair(length, crc))) != header_crc:
-        raise CorruptRecord(f"record header at byte {at} does not match its checksum")
-    if length > payload_bytes_max:
-        raise CorruptRecord(f"record at byte {at} claims {length} bytes, limit {payload_bytes_max}")
-    if kind >= len(_KINDS) or not count or not first or first + count > INDEX_MAX:
-        raise CorruptRecord(f"record at byte {at} has an impossible header")
-    if end + length > len(data):
-        raise CorruptRecord(f"record of index {first} at byte {at} cut short")
-    record = bytes(data[at : end + length])
+    crc, count, first, term, stamp, kind, machine, partition, end = _check_header(data, at, payload_bytes_max)
+    record = bytes(data[at:end])
     if previous_crc is not None and crc32c(record[12:], previous_crc) != crc:
         raise CorruptRecord(f"record of index {first}, term {term} at byte {at} does not match its checksum")
     entry = Entry(
@@ -84,7 +73,21 @@ def read_entry(
         crc,
         record,
     )
-    return entry, end + length
+    return entry, end
+
+
+def check_record(
+    data: bytes | memoryview, at: int, previous_crc: int, payload_bytes_max: int
+) -> tuple[int, int, int, int, int, int]:
+    """Check the record that starts at `at` as `read_entry` does, and build nothing.
+
+    Returns its first and last index, term, stamp, crc, and where the next record starts: all that the
+    scan of a whole log needs. Raises CorruptRecord.
+    """
+    crc, count, first, term, stamp, _, _, _, end = _check_header(data, at, payload_bytes_max)
+    if crc32c(data[at + 12 : end], previous_crc) != crc:
+        raise CorruptRecord(f"record of index {first}, term {term} at byte {at} does not match its checksum")
+    return first, first + count - 1, term, stamp, crc, end
 
 
 def read_entries(data: bytes | memoryview, previous_crc: int, payload_bytes_max: int) -> list[Entry]:
@@ -102,6 +105,25 @@ def read_entries(data: bytes | memoryview, previous_crc: int, payload_bytes_max:
 
 def join_records(entries: Iterable[Entry]) -> bytes:
     return b"".join([entry.record for entry in entries])
+
+
+def _check_header(
+    data: bytes | memoryview, at: int, payload_bytes_max: int
+) -> tuple[int, int, int, int, int, int, int, int, int]:
+    """The fields of a record's header from `crc` on, and where the record ends; all but the payload is checked."""
+    end = at + RECORD_HEADER_BYTES
+    if end > len(data):
+        raise CorruptRecord(f"record header cut short at byte {at}")
+    length, header_crc, crc, count, first, term, stamp, kind, machine, partition = _FULL.unpack_from(data, at)
+    if crc32c(data[at + 12 : end], crc32c(_pair(length, crc))) != header_crc:
+        raise CorruptRecord(f"record header at byte {at} does not match its checksum")
+    if length > payload_bytes_max:
+        raise CorruptRecord(f"record at byte {at} claims {length} bytes, limit {payload_bytes_max}")
+    if kind >= len(_KINDS) or not count or not first or first + count > INDEX_MAX:
+        raise CorruptRecord(f"record at byte {at} has an impossible header")
+    if end + length > len(data):
+        raise CorruptRecord(f"record of index {first}, term {term} at byte {at} cut short")
+    return crc, count, first, term, stamp, kind, machine, partition, end + length
 
 
 def _pair(length: int, crc: int) -> bytes:

@@ -1,0 +1,47 @@
+"""The seam to the other nodes: what the replica needs of a network, and what it is told by one.
+
+A network may lose, delay, duplicate and reorder messages between connections; within one connection
+it keeps their order. `tcp.py` is the real one, the simulator brings its own. Knows nothing of what the
+messages mean.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from journal.raft.messages import Message
+from journal.values import NodeId
+
+
+class Receiver(Protocol):
+    """Who the network reports to, on the event loop's own thread.
+
+    These must not raise: an error of the receiver's own concerns the whole node, not the connection on
+    whose behalf it was called.
+    """
+
+    def on_message(self, sender: NodeId, message: Message) -> None:
+        """`message` is well formed and came from the member `sender`; what it claims is still to be judged."""
+
+    def on_peer_connected(self, peer: NodeId) -> None:
+        """From now on `send` reaches this peer."""
+
+    def on_peer_lost(self, peer: NodeId) -> None:
+        """An established connection to or from this peer ended: messages may be lost, the peer may be dead.
+
+        Said once per connection, so twice when a process dies that had one in each direction.
+        """
+
+
+class Network(Protocol):
+    async def start(self, receiver: Receiver) -> None:
+        """Listen and begin to connect. Raises OSError, naming the address, when it cannot be bound."""
+
+    def send(self, to: NodeId, message: Message) -> None:
+        """Send if possible, without waiting; dropped when the peer is not connected or its queue is full."""
+
+    def connected(self) -> tuple[NodeId, ...]:
+        """The peers that `send` reaches at present, sorted."""
+
+    async def close(self) -> None:
+        """Let go of all connections; what was sent before leaves first, if it can do so quickly."""
