@@ -1,0 +1,201 @@
+"""What a node must not forget besides its log: who it is, its term and vote, and how far it acknowledged.
+
+`meta` holds two copies of the first two. They are written one after the other, each synced before the next
+is touched, so that one of them is whole at every moment (R8). Nobody restores them from peers: a node that
+has lost them has to come back as a new member.
+
+`mark` holds the index of the last entry acknowledged. Knows nothing of the log itself. Called by `store.py`.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+from crc32c import crc32c
+
+from journal.errors import StorageError
+from journal.storage.disk import Disk
+from journal.values import Configuration, HardState, Index, NodeId, Term
+
+META_NAME = "meta"
+META_TEMPORARY = "meta.new"
+MARK_NAME = "mark"
+VERSION = 1
+MAGIC = b"JKCSMETA"
+SLOT_BYTES = 4096
+
+_SLOT = struct.Struct("<8sII")  # magic, version, length; then the fields, then a CRC-32C over all of it
+_CRC = struct.Struct("<I")
+_MARK = struct.Struct("<QQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose data directory this is."""
+
+    cluster: str
+    node: NodeId
+
+
+class Metadata:
+    """The two slots of `meta`. The methods block; they run on the sync worker's thread."""
+
+    def __init__(
+        self, disk: Disk, identity: Identity, hard_state: HardState, configuration: Configuration, sequence: int
+    ) -> None:
+        self._disk = disk
+        self.identity = identity
+        self.hard_state = hard_state
+        self.configuration = configuration
+        self._sequence = sequence
+        """Rises with every save. Invariant: both slots on disk carry it, but for the time of a save."""
+
+    @staticmethod
+    def create(disk: Disk, identity: Identity, configuration: Configuration) -> Metadata:
+        """Write `meta` for the first time, last of all files: whoever finds it finds a complete directory."""
+        metadata = Metadata(disk, identity, HardState(), configuration, 1)
+        slot = metadata._slot()
+        disk.create(META_TEMPORARY, 2 * SLOT_BYTES)
+        disk.write(META_TEMPORARY, 0, [slot])
+        disk.write(META_TEMPORARY, SLOT_BYTES, [slot])
+        disk.sync(META_TEMPORARY)
+        disk.rename(META_TEMPORARY, META_NAME)
+        disk.sync_names()
+        return metadata
+
+    @staticmethod
+    def load(disk: Disk) -> Metadata:
+        """Read the newer of the two slots; `repair` must follow. Raises StorageError when both are bad."""
+        slots = [_read_slot(disk.read(META_NAME, at, SLOT_BYTES)) for at in (0, SLOT_BYTES)]
+        good = [fields for fields in slots if fields is not None]
+        if not good:
+            raise StorageError(
+                f"{META_NAME}: both copies of the node's term and vote are damaged; "
+                "it may only come back with an empty data directory and under a new name"
+            )
+        sequence, cluster, node, term, vote, voters, outgoing, learners = max(good, key=lambda fields: fields[0])
+        return Metadata(
+            disk,
+            Identity(cluster, NodeId(node)),
+            HardState(Term(term), None if vote is None else NodeId(vote)),
+            Configuration(tuple(voters), tuple(outgoing), tuple(learners)),
+            sequence,
+        )
+
+    def repair(self) -> None:
+        """Bring both slots to the same state, durably.
+
+        A slot may be stale or torn after a crash, or be only in the page cache. Were it left so, the next
+        save could tear the one good slot that is left.
+        """
+        self._write()
+
+    def save(self, hard_state: HardState, configuration: Configuration) -> None:
+        """Durable on return. Raises DiskFailed."""
+        assert hard_state.term >= self.hard_state.term, (hard_state, self.hard_state)
+        self.hard_state = hard_state
+        self.configuration = configuration
+        self._sequence += 1
+        self._write()
+
+    def _write(self) -> None:
+        slot = self._slot()
+        for at in (0, SLOT_BYTES):
+            self._disk.write(META_NAME, at, [slot])
+            self._disk.sync(META_NAME)
+
+    def _slot(self) -> bytes:
+        state, members = self.hard_state, self.configuration
+        fields = msgpack.packb(
+            [
+                self._sequence,
+                self.identity.cluster,
+                self.identity.node,
+                state.term,
+                state.vote,
+                members.voters,
+                members.outgoing,
+                members.learners,
+            ]
+        )
+        slot: bytes = _SLOT.pack(MAGIC, VERSION, len(fields)) + fields
+        slot += _CRC.pack(crc32c(slot))
+        assert len(slot) <= SLOT_BYTES, len(slot)
+        return slot.ljust(SLOT_BYTES, b"\0")
+
+
+def _read_slot(data: bytes) -> list[Any] | None:
+    """The fields of a slot, None when it is damaged. Raises StorageError for a version from the future."""
+    if len(data) < _SLOT.size:
+        return None
+    magic, version, length = _SLOT.unpack_from(data)
+    end = _SLOT.size + length
+    if magic != MAGIC or end + _CRC.size > len(data) or _CRC.unpack_from(data, end)[0] != crc32c(data[:end]):
+        return None
+    if version != VERSION:
+        raise StorageError(f"{META_NAME}: format version {version}, this program knows version {VERSION}")
+    fields: list[Any] = msgpack.unpackb(data[_SLOT.size : end])
+    return fields
+
+
+class Mark:
+    """How far this node has acknowledged: the file `mark`.
+
+    It is written after each save, when the entries are durable, and not synced itself: one system call, no
+    wait. So it survives the death of the process, and tells then that a damaged tail was acknowledged and
+    is not a torn write. A power cut may leave an older mark: then damage to the entries behind it that
+    looks like a torn write is taken for one. It never promises too much: it rises only behind the log, and
+    before the log is cut it is lowered durably.
+    """
+
+    def __init__(self, disk: Disk, index: Index, term: Term) -> None:
+        self._disk = disk
+        self.index = index
+        self.term = term
+        """Of the entry at `index`. Both are 0 where nothing is promised."""
+
+    @staticmethod
+    def create(disk: Disk) -> Mark:
+        disk.create(MARK_NAME, _MARK.size + _CRC.size)
+        disk.sync(MARK_NAME)
+        disk.sync_names()
+        return Mark(disk, Index(0), Term(0))
+
+    @staticmethod
+    def load(disk: Disk) -> Mark:
+        """Read the mark; one that is missing or damaged promises nothing."""
+        if MARK_NAME in disk.names():
+            data = disk.read(MARK_NAME, 0, _MARK.size + _CRC.size)
+            if len(data) == _MARK.size + _CRC.size and _CRC.unpack_from(data, _MARK.size)[0] == crc32c(
+                data[: _MARK.size]
+            ):
+                index, term = _MARK.unpack_from(data)
+                return Mark(disk, Index(index), Term(term))
+        return Mark(disk, Index(0), Term(0))
+
+    def repair(self) -> None:
+        """See to it that the file exists, and that what was loaded is durable.
+
+        A mark that was lowered may be in the page cache only: were the higher one to come back after the
+        log was cut, it would promise what is gone.
+        """
+        if MARK_NAME not in self._disk.names():
+            Mark.create(self._disk)
+        else:
+            self._disk.sync(MARK_NAME)
+
+    def set(self, index: Index, term: Term) -> None:
+        """The log up to here is durable and is about to be acknowledged."""
+        self.index = index
+        self.term = term
+        data = _MARK.pack(index, term)
+        self._disk.write(MARK_NAME, 0, [data, _CRC.pack(crc32c(data))])
+
+    def lower(self, index: Index, term: Term) -> None:
+        """The log is about to be cut to end here; no mark beyond it may outlive it. Durable on return."""
+        if self.index > index:
+            self.set(index, term)
+            self._disk.sync(MARK_NAME)
