@@ -1,0 +1,481 @@
+"""The Raft core of one node: facts in, one `Ready` out.
+
+No clock, no disk, no network: the driver (`journal/replica.py`) tells it the time with each fact, does
+what each `Ready` says in the order its fields demand, and comes back with `saved` and `applied_to`.
+After any call the driver asks `ready()` until it is None, and arms one timer for `deadline`.
+
+This file holds the way between the roles and the rules about terms; what a role does is in
+`follower.py`, `candidate.py` and `leader.py`, and whether a vote is given in `voter.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from journal.errors import Busy
+from journal.raft.candidate import Candidate
+from journal.raft.follower import Follower
+from journal.raft.leader import Leader
+from journal.raft.log import Log
+from journal.raft.messages import (
+    Append,
+    Heartbeat,
+    Message,
+    Proposal,
+    ReadReply,
+    ReadRequest,
+    SnapshotChunk,
+    TimeoutNow,
+    VoteReply,
+    VoteRequest,
+)
+from journal.raft.outdated import answer_outdated
+from journal.raft.progress import PeerStatus, ProgressState
+from journal.raft.quorum import VoteResult
+from journal.raft.ready import Leadership, ReadGrant, Ready, Role
+from journal.raft.state import CEILING, CoreConfig, State
+from journal.raft.voter import grants, is_absurd, is_disruptive
+from journal.values import (
+    START,
+    Configuration,
+    Entry,
+    EntryKind,
+    HardState,
+    Index,
+    NodeId,
+    Position,
+    SnapshotMeta,
+    Term,
+)
+
+__all__ = ["Core", "CoreConfig"]
+
+
+class Core:
+    """One node's part in the consensus.
+
+    `applied` is what the machine already holds when the node starts (its snapshot), `chance` gives numbers
+    in [0, 1), `withheld` is the index up to which this node once acknowledged entries that its log has
+    since lost, or 0. `now` never goes back from one call to the next.
+    """
+
+    def __init__(
+        self,
+        config: CoreConfig,
+        configuration: Configuration,
+        hard_state: HardState,
+        log: Log,
+        *,
+        applied: Index,
+        now: float,
+        chance: Callable[[], float],
+        withheld: Index = START.index,
+    ) -> None:
+        configuration.check()
+        self._state = State(config, configuration, hard_state, log, applied, now, chance, withheld)
+        self._known = frozenset(self._state.peers)
+        self._follower = Follower(self._state)
+        self._candidate: Candidate | None = None
+        self._leader: Leader | None = None
+        """At most one of candidate and leader exists; while neither does, this node follows."""
+        self._number = 0
+        """The number of the newest Ready."""
+        self._hard_state_number = 0
+        """The newest Ready that carried a hard state."""
+        self._shown = self._leadership()
+        """What the driver was last told of the leadership."""
+
+    # Facts
+
+    def step(self, sender: NodeId, message: Message, now: float) -> None:
+        """Take in a message from another node. Raises CorruptRecord when a log is damaged: the node must stop."""
+        assert not isinstance(message, Proposal), "proposals are forwarded by the driver, not by the core"
+        if sender not in self._known:
+            return
+        self._state.now = now
+        if isinstance(message, VoteRequest):
+            self._on_vote_request(sender, message)
+        elif message.term == self._state.term or self._enters(sender, message):
+            self._on_current(sender, message)
+
+    def tick(self, now: float) -> None:
+        """Do what time demands; to be called no later than `deadline`, harmless when called early."""
+        self._state.now = now
+        if now < self.deadline:
+            return
+        if self._leader is not None:
+            if not self._leader.tick():
+                self._follow_nobody(self._state.term)
+        elif self._candidate is not None or self._follower.election_due():
+            self._campaign_or_wait()
+
+    @property
+    def deadline(self) -> float:
+        """When `tick` must be called at the latest."""
+        if self._leader is not None:
+            return self._leader.deadline
+        if self._candidate is not None:
+            return self._candidate.deadline
+        return self._follower.deadline
+
+    def propose(
+        self,
+        payload: bytes,
+        count: int,
+        stamp: int,
+        now: float,
+        *,
+        kind: EntryKind = EntryKind.COMMANDS,
+        machine: int = 0,
+        partition: int = 0,
+    ) -> Index | None:
+        """Append `count` commands as one entry; returns the index of the first.
+
+        None when this node does not lead or hands its leadership over. Raises Busy when too much is
+        not committed yet. `payload` must not be larger than `limits.record_bytes_max`.
+        """
+        self._state.now = now
+        if self._leader is None:
+            return None
+        return self._leader.propose(payload, count, stamp, kind, machine, partition)
+
+    def read(self, context: int, now: float, *, floor: Index = START.index, note: bytes = b"") -> bool:
+        """Ask for an index at which a read is linearizable, and not below `floor`; it comes as `Ready.reads`.
+
+        False when no leader is known. The answer may get lost with a message or a leadership: then ask again,
+        with a context never used before. Raises Busy when this node leads and too many reads wait.
+        """
+        state = self._state
+        state.now = now
+        if self._leader is not None:
+            if not self._leader.read(None, context, floor):
+                raise Busy(f"{state.limits.reads_waiting_max} reads already wait for a heartbeat round")
+            return True
+        if state.leader is None:
+            return False
+        state.send(state.leader, ReadRequest(state.term, context, floor, note))
+        return True
+
+    def transfer(self, target: NodeId | None, now: float) -> bool:
+        """Hand the leadership over, to the most caught-up voter when `target` is None (thesis 3.10).
+
+        False when this node does not lead or there is no such voter. Gives up after an election timeout.
+        """
+        self._state.now = now
+        return self._leader is not None and self._leader.transfer(target)
+
+    def peer_lost(self, peer: NodeId, now: float) -> None:
+        """The connection with a peer was reset, and what was in flight with it is lost."""
+        state = self._state
+        state.now = now
+        if peer not in self._known:
+            return
+        if self._leader is not None:
+            self._leader.peer_lost(peer)
+        elif self._candidate is None and state.leader == peer:
+            self._follower.leader_lost()
+
+    def saved(self, number: int, now: float) -> None:
+        """The hard states and entries of all Readys up to `number` are durable."""
+        assert number <= self._number, (number, self._number)
+        state = self._state
+        state.now = now
+        state.log.saved(number)
+        if self._leader is not None:
+            self._leader.saved()
+        elif self._candidate is not None and not self._candidate.pre and self._hard_state_is_durable(number):
+            self._conclude(self._candidate.own_vote_saved())
+
+    def applied_to(self, index: Index) -> None:
+        """The machine has taken in everything up to `index`, the end of an entry of `Ready.committed`."""
+        state = self._state
+        assert state.applied <= index <= state.applying, (state.applied, index, state.applying)
+        state.applied = index
+        state.log.trim(index)
+
+    def begin_restore(self, meta: SnapshotMeta) -> bool:
+        """The driver is about to replace log and machine by a received snapshot.
+
+        False when the log has meanwhile come to hold all that the snapshot does: it must be thrown away,
+        for what follows it in the log may be acknowledged. Otherwise nothing is appended, committed or
+        applied until `restored`. The storage may be reset when `ready()` has nothing more to save and all
+        of it is saved.
+        """
+        state = self._state
+        assert state.restoring is None, state.restoring
+        if self._leader is not None or self._follower.overtakes(meta):
+            return False
+        if self._candidate is not None:
+            self._follow_nobody(state.term)
+        state.restoring = meta
+        return True
+
+    def restored(self, meta: SnapshotMeta) -> None:
+        """A received snapshot is durable and the machine restored from it: the log starts anew behind it.
+
+        Includes `begin_restore` when nothing could come in between.
+        """
+        state = self._state
+        begun = state.restoring is not None or self.begin_restore(meta)
+        index = meta.position.index
+        assert begun and state.restoring == meta and index > state.commit, (state.restoring, meta, state.commit)
+        assert state.log.durable == state.log.last_index, (state.log.durable, state.log.last_index)
+        state.restoring = None
+        state.log.restore(meta.position)
+        state.commit = state.applying = state.applied = index
+
+    def compacted(self, start: Position) -> None:
+        """The storage has cut its log up to `start`, which a snapshot covers."""
+        assert start.index <= self._state.applied, (start, self._state.applied)
+        self._state.log.compacted(start)
+
+    # Effects
+
+    def ready(self) -> Ready | None:
+        """What is to be done now; None when nothing is. Committed entries come page by page: the next one
+        after `applied_to` has taken in the last."""
+        state = self._state
+        if self._leader is not None:
+            self._leader.flush()
+        log = state.log
+        committed: list[Entry] = []
+        if state.applying < state.commit and state.applying < log.durable:
+            committed = self._take_committed()
+        leadership = self._take_leadership()
+        if not (
+            committed
+            or leadership
+            or log.handed < log.last_index
+            or state.messages
+            or state.replies
+            or state.hard_state_changed
+            or state.reads
+            or state.chunks
+            or state.snapshots_wanted
+        ):
+            return None
+        self._number += 1
+        ready = Ready(
+            self._number,
+            self._take_hard_state(),
+            log.hand_out(self._number),
+            state.messages,
+            state.replies,
+            committed,
+            state.reads,
+            state.chunks,
+            state.snapshots_wanted,
+            leadership,
+        )
+        state.messages, state.replies, state.reads = [], [], []
+        state.chunks, state.snapshots_wanted = [], []
+        return ready
+
+    def _take_committed(self) -> list[Entry]:
+        """The next page for the machine.
+
+        Only what is on our own disk: a snapshot of the machine can then never be ahead of the log beside it.
+        """
+        state = self._state
+        if state.applying != state.applied or state.restoring is not None:
+            return []
+        limit = min(state.commit, state.log.durable)
+        page = state.log.page(state.applying, limit, state.limits.apply_bytes_max)
+        state.applying = page[-1].last
+        return page
+
+    def _take_hard_state(self) -> HardState | None:
+        state = self._state
+        if not state.hard_state_changed:
+            return None
+        state.hard_state_changed = False
+        self._hard_state_number = self._number
+        return HardState(state.term, state.vote)
+
+    def _hard_state_is_durable(self, number: int) -> bool:
+        """Whether term and vote of now are in what was saved up to Ready `number`, not only earlier ones."""
+        return number >= self._hard_state_number and not self._state.hard_state_changed
+
+    def _take_leadership(self) -> Leadership | None:
+        state, shown = self._state, self._shown
+        serving = self._leader is not None and state.applying >= self._leader.first_index
+        if (
+            shown.serving is serving
+            and shown.term == state.term
+            and shown.role is state.role
+            and shown.leader == state.leader
+        ):
+            return None
+        self._shown = self._leadership()
+        return self._shown
+
+    def _leadership(self) -> Leadership:
+        state = self._state
+        return Leadership(state.role, state.term, state.leader, self.serving)
+
+    # Terms
+
+    def _enters(self, sender: NodeId, message: Message) -> bool:
+        """Sort out a message of another term; True when it is to be handled in the term this node is in now."""
+        state = self._state
+        if message.term < state.term:
+            answer_outdated(state, sender, message)
+            return False
+        if message.term >= CEILING:
+            return False
+        if isinstance(message, VoteReply) and message.pre and message.granted:
+            return True  # it names the term we asked for, which nobody has entered yet
+        self._follow_nobody(message.term)
+        return True
+
+    # Roles
+
+    def _on_current(self, sender: NodeId, message: Message) -> None:
+        """Hand a message of the current term to whom it concerns."""
+        if isinstance(message, (Append, Heartbeat, SnapshotChunk)):
+            self._on_leader_message(sender, message)
+        elif self._leader is not None:
+            self._leader.step(sender, message)
+        elif isinstance(message, VoteReply):
+            if self._candidate is not None:
+                self._conclude(self._candidate.on_reply(sender, message))
+        elif isinstance(message, TimeoutNow):
+            # Without a pre-vote and in spite of the leader in office: it is the leader's own wish.
+            if self._state.may_campaign():
+                self._campaign(pre=False, transfer=True)
+        elif isinstance(message, ReadReply) and message.index < CEILING:
+            self._state.reads.append(ReadGrant(message.context, message.index))
+
+    def _on_leader_message(self, leader: NodeId, message: Append | Heartbeat | SnapshotChunk) -> None:
+        state = self._state
+        assert self._leader is None, (state.term, "led by", leader, "and by", state.me)
+        if self._candidate is not None or state.leader != leader:
+            assert state.leader is None or state.leader == leader, (state.term, state.leader, leader)
+            self._candidate = None
+            state.role = self._resting_role()
+            self._follower.follow(leader)
+        if isinstance(message, Append):
+            self._follower.on_append(leader, message)
+        elif isinstance(message, Heartbeat):
+            self._follower.on_heartbeat(leader, message)
+        else:
+            self._follower.on_snapshot_chunk(leader, message)
+
+    def _on_vote_request(self, candidate: NodeId, request: VoteRequest) -> None:
+        state = self._state
+        if is_absurd(request) or is_disruptive(state, request):
+            return
+        if request.term > state.term and not request.pre:
+            self._follow_nobody(request.term)
+        granted = grants(state, candidate, request)
+        if request.pre:
+            if granted and self._candidate is None:
+                self._follower.defer()
+            reply = VoteReply(request.term if granted else state.term, granted, True)
+            state.send(candidate, reply)
+            return
+        if granted:
+            state.vote_for(candidate)
+            if self._candidate is not None:
+                self._follow_nobody(state.term)
+            # The winner needs our vote on our disk and its own before we hear of it.
+            self._follower.wait_until(state.now + state.vote_wait())
+        state.send_when_saved(candidate, VoteReply(state.term, granted))
+
+    def _campaign_or_wait(self) -> None:
+        """An election is due, or a round of one has brought nothing: ask (again), with a longer pause each time."""
+        state = self._state
+        if self._candidate is not None:
+            state.attempts += 1
+        if state.may_campaign():
+            self._campaign(pre=True)
+        else:
+            self._follow_nobody(state.term)
+
+    def _campaign(self, *, pre: bool, transfer: bool = False) -> None:
+        self._candidate = Candidate(self._state, pre=pre, transfer=transfer)
+        self._conclude(self._candidate.result())
+
+    def _conclude(self, result: VoteResult) -> None:
+        candidate = self._candidate
+        assert candidate is not None, result
+        if result is VoteResult.WON and candidate.pre:
+            self._campaign(pre=False)
+        elif result is VoteResult.WON:
+            self._candidate = None
+            self._leader = Leader(self._state)
+        elif result is VoteResult.LOST:
+            self._state.attempts += 1
+            self._candidate = None
+            self._follow_nobody(self._state.term, wait=self._state.retry_wait())
+
+    def _follow_nobody(self, term: Term, wait: float | None = None) -> None:
+        """Be a follower in `term` without a known leader.
+
+        Entering a term postpones no election that is due: only a leader or a vote given does (Raft 5.2).
+        """
+        state = self._state
+        if self._leader is not None:
+            wait = state.retry_wait()
+        deadline = self.deadline if wait is None else state.now + wait
+        self._leader = self._candidate = None
+        state.role = self._resting_role()
+        state.leader = None
+        state.enter_term(term)
+        self._follower.wait_until(deadline)
+
+    def _resting_role(self) -> Role:
+        return Role.FOLLOWER if self._state.voter else Role.LEARNER
+
+    # What a driver and its users may look at
+
+    @property
+    def role(self) -> Role:
+        return self._state.role
+
+    @property
+    def term(self) -> Term:
+        return self._state.term
+
+    @property
+    def leader(self) -> NodeId | None:
+        return self._state.leader
+
+    @property
+    def vote(self) -> NodeId | None:
+        return self._state.vote
+
+    @property
+    def commit(self) -> Index:
+        return self._state.commit
+
+    @property
+    def applied(self) -> Index:
+        return self._state.applied
+
+    @property
+    def last_index(self) -> Index:
+        return self._state.log.last_index
+
+    @property
+    def durable(self) -> Index:
+        """Last index on this node's own disk."""
+        return self._state.log.durable
+
+    @property
+    def withheld(self) -> Index:
+        """Above 0 while this node keeps out of elections because its disk lost what it had acknowledged."""
+        return self._state.withheld if self._state.withholds() else Index(0)
+
+    @property
+    def serving(self) -> bool:
+        """Whether this node leads and the no-op of its term was handed to the machine."""
+        return self._leader is not None and self._state.applying >= self._leader.first_index
+
+    def peers_in_snapshot(self) -> tuple[NodeId, ...]:
+        """The peers that wait for a snapshot from this leader, sorted."""
+        return tuple(status.peer for status in self.progress() if status.state is ProgressState.SNAPSHOT)
+
+    def progress(self) -> tuple[PeerStatus, ...]:
+        """How far each peer is, sorted by name; empty on a node that does not lead."""
+        return self._leader.status() if self._leader is not None else ()

@@ -1,0 +1,186 @@
+"""What a replica is at this moment, whatever its role, and the effects it has gathered.
+
+Knows no rules of any role; it keeps the invariants of its own fields. The roles change it, `core.py`
+turns its effects into a `Ready`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from journal.limits import Limits, Timing
+from journal.raft.log import Log
+from journal.raft.messages import Message, SnapshotChunk
+from journal.raft.ready import ReadGrant, Role
+from journal.values import Configuration, HardState, Index, NodeId, SnapshotMeta, Term
+
+CEILING = 2**62
+"""No honest term or index comes near it. A message that carries one is dropped: a single poisoned
+number would otherwise be the largest for ever (RELIABILITY 11)."""
+
+_ATTEMPTS_MAX = 16
+
+
+@dataclass(frozen=True, slots=True)
+class CoreConfig:
+    """What does not change while a node runs."""
+
+    me: NodeId
+    limits: Limits
+    timing: Timing
+
+
+class State:
+    """The state of one replica."""
+
+    __slots__ = (
+        "applied",
+        "applying",
+        "attempts",
+        "chance",
+        "chunks",
+        "commit",
+        "configuration",
+        "hard_state_changed",
+        "heard_at",
+        "leader",
+        "limits",
+        "log",
+        "me",
+        "messages",
+        "now",
+        "peers",
+        "reads",
+        "replies",
+        "restoring",
+        "role",
+        "snapshots_wanted",
+        "term",
+        "timing",
+        "vote",
+        "voter",
+        "withheld",
+    )
+
+    def __init__(
+        self,
+        config: CoreConfig,
+        configuration: Configuration,
+        hard_state: HardState,
+        log: Log,
+        applied: Index,
+        now: float,
+        chance: Callable[[], float],
+        withheld: Index,
+    ) -> None:
+        assert log.start.index <= applied <= log.last_index, (log.start.index, applied, log.last_index)
+        self.me = config.me
+        self.limits = config.limits
+        self.timing = config.timing
+        self.configuration = configuration
+        self.chance = chance
+        """A number in [0, 1), new at each call."""
+        self.peers = tuple(node for node in configuration.members if node != config.me)
+        """Everybody else who receives the log, sorted."""
+        self.voter = config.me in configuration.voters or config.me in configuration.outgoing
+        self.now = now
+        """Time of the last fact. Monotonic, in seconds."""
+
+        self.term = hard_state.term
+        """Never falls. Invariant: term >= log.last_term."""
+        assert self.term >= log.last_term, (self.term, log.last_term)
+        self.vote = hard_state.vote
+        """Whom this node votes for in `term`: once set it stays until the term ends."""
+        self.hard_state_changed = False
+        """`term` or `vote` moved since the last Ready."""
+        self.role = Role.FOLLOWER if self.voter else Role.LEARNER
+        self.leader: NodeId | None = None
+        """Who leads `term`, as far as is known. At most one node per term ever."""
+        self.heard_at = float("-inf")
+        """When `leader` was last heard."""
+        self.attempts = 0
+        """Elections in a row without a leader: the more, the longer the pause before the next."""
+
+        self.log = log
+        self.commit = applied
+        """Last index known to be committed. Never falls. Invariant: applied <= applying <= commit <= log.last_index."""
+        self.applying = applied
+        """Last index handed to the machine."""
+        self.applied = applied
+        """Last index the machine has taken in."""
+        self.restoring: SnapshotMeta | None = None
+        """A snapshot is about to take the place of log and machine: until then nothing is appended,
+        committed or applied, and no election called (RELIABILITY 12, 32)."""
+        self.withheld = withheld
+        """Up to here this node once acknowledged entries that its disk then lost (RELIABILITY R5)."""
+
+        self.messages: list[tuple[NodeId, Message]] = []
+        """May leave at once."""
+        self.replies: list[tuple[NodeId, Message]] = []
+        """May leave when everything before them is durable."""
+        self.reads: list[ReadGrant] = []
+        self.chunks: list[tuple[NodeId, SnapshotChunk]] = []
+        self.snapshots_wanted: list[NodeId] = []
+
+    def send(self, to: NodeId, message: Message) -> None:
+        """Queue a message that need not wait for the disk."""
+        self.messages.append((to, message))
+
+    def send_when_saved(self, to: NodeId, message: Message) -> None:
+        """Queue a message that promises what the disk must have first."""
+        self.replies.append((to, message))
+
+    def enter_term(self, term: Term) -> None:
+        """Move to a term, which forgets the vote only when the term is a new one (RELIABILITY 3)."""
+        assert self.term <= term < CEILING, (self.term, term)
+        if term > self.term:
+            self.term = term
+            self.vote = None
+            self.hard_state_changed = True
+
+    def vote_for(self, candidate: NodeId) -> None:
+        """Give this term's one vote."""
+        assert self.vote is None or self.vote == candidate, (self.vote, candidate)
+        if self.vote is None:
+            self.vote = candidate
+            self.hard_state_changed = True
+
+    def commit_to(self, index: Index) -> None:
+        """Move the commit index forward; an index behind it is old news."""
+        if index > self.commit:
+            assert index <= self.log.last_index, (index, self.log.last_index)
+            self.commit = index
+
+    def hears_leader(self) -> bool:
+        """Whether a leader is in office as far as this node can tell, so that no election is due.
+
+        A leader hears itself: it steps down by itself when it loses its quorum.
+        """
+        if self.leader is None:
+            return False
+        return self.leader == self.me or self.now - self.heard_at < self.timing.election_timeout
+
+    def withholds(self) -> bool:
+        """Whether this node must keep out of elections until its lost tail is back and committed."""
+        if self.withheld and self.log.last_index >= self.withheld <= self.commit:
+            self.withheld = Index(0)
+        return self.withheld > 0
+
+    def may_campaign(self) -> bool:
+        return self.voter and self.restoring is None and not self.withholds()
+
+    def election_wait(self) -> float:
+        """How long a follower waits for a silent leader: at random between one and two election timeouts."""
+        return self.timing.election_timeout * (1 + self.chance())
+
+    def retry_wait(self) -> float:
+        """How long to wait before the next try to elect somebody: short at first, doubling, at random."""
+        timing = self.timing
+        attempts = min(self.attempts, _ATTEMPTS_MAX)
+        wait: float = min(timing.reset_timeout * 2**attempts, timing.election_timeout)
+        return wait * (1 + self.chance())
+
+    def vote_wait(self) -> float:
+        """How long to wait for an election in which votes were cast: they have to be written to disks first."""
+        return max(self.retry_wait(), self.timing.heartbeat_interval * (1 + self.chance()))

@@ -1,0 +1,329 @@
+"""A cluster of Raft cores in memory: a bag of messages, a disk per node, crashes and restarts.
+
+Everything happens when the test says so: nothing is delivered, saved or timed out by itself. A `Disk`
+remembers what was saved, a crash forgets the rest. `RaftChecks` (see `raft_checks.py`) watches all of it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from journal.errors import LogCompacted
+from journal.limits import Limits, Timing
+from journal.raft.core import Core, CoreConfig
+from journal.raft.log import Log
+from journal.raft.messages import Message, SnapshotChunk, SnapshotReply
+from journal.raft.ready import Leadership, ReadGrant, Ready, Role
+from journal.values import (
+    START,
+    Configuration,
+    Entry,
+    HardState,
+    Index,
+    NodeId,
+    Position,
+    SnapshotMeta,
+)
+from tests.support.raft_checks import RaftChecks
+
+TIMING = Timing()
+
+
+def node_names(count: int) -> tuple[NodeId, ...]:
+    return tuple(NodeId(f"n{number}") for number in range(1, count + 1))
+
+
+def position_after(entry: Entry) -> Position:
+    return Position(entry.last, entry.term, entry.crc, entry.stamp)
+
+
+class Disk:
+    """What survives a crash: hard state, log, and the newest snapshot. Reads as a `LogReader`."""
+
+    def __init__(self) -> None:
+        self.hard_state = HardState()
+        self.start = START
+        self.entries: list[Entry] = []
+        self.snapshot: SnapshotMeta | None = None
+        self.reads = 0
+
+    @property
+    def last(self) -> Position:
+        return position_after(self.entries[-1]) if self.entries else self.start
+
+    def save(self, hard_state: HardState | None, entries: list[Entry]) -> None:
+        if hard_state is not None:
+            self.hard_state = hard_state
+        if entries:
+            self.entries = [entry for entry in self.entries if entry.first < entries[0].first] + entries
+            assert self.entries[0].first == self.start.index + 1
+            for before, after in zip(self.entries, self.entries[1:], strict=False):
+                assert after.first == before.last + 1
+
+    def read(self, first: Index, bytes_max: int) -> tuple[Position, list[Entry]]:
+        self.reads += 1
+        if first <= self.start.index:
+            raise LogCompacted(f"{first} <= {self.start.index}")
+        before, found, size = self.start, [], 0
+        for entry in self.entries:
+            if entry.last < first:
+                before = position_after(entry)
+            elif not found or size + len(entry.record) <= bytes_max:
+                found.append(entry)
+                size += len(entry.record)
+            else:
+                break
+        assert found, (first, self.last)
+        return before, found
+
+    def cut(self, position: Position) -> None:
+        self.entries = [entry for entry in self.entries if entry.first > position.index]
+        self.start = position
+
+
+@dataclass(slots=True)
+class _Write:
+    number: int
+    hard_state: HardState | None
+    entries: list[Entry]
+
+
+class Node:
+    """A core with the little it needs around it."""
+
+    def __init__(self, cluster: Cluster, name: NodeId) -> None:
+        self.cluster = cluster
+        self.name = name
+        self.disk = Disk()
+        self.up = False
+        self.paused = False
+        """Whether time stands still for it: it is not ticked."""
+        self.withheld = Index(0)
+        self.reads: list[ReadGrant] = []
+        self.leadership: list[Leadership] = []
+        self.restores = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self.writes: deque[_Write] = deque()
+        self.held: deque[tuple[int, list[tuple[NodeId, Message]]]] = deque()
+        self.applied: list[Entry] = []
+        """What the machine took in since the start of this incarnation."""
+
+    def start(self, memory_entries: int | None = None) -> None:
+        """Start from the disk, with the newest `memory_entries` of the log in memory."""
+        assert not self.up
+        self._reset()
+        disk, cluster = self.disk, self.cluster
+        tail = disk.entries if memory_entries is None else disk.entries[len(disk.entries) - memory_entries :]
+        before = disk.start
+        for entry in disk.entries[: len(disk.entries) - len(tail)]:
+            before = position_after(entry)
+        self.core = Core(
+            CoreConfig(self.name, cluster.limits, cluster.timing),
+            cluster.configuration,
+            disk.hard_state,
+            Log(disk, disk.start, before, tail, disk.last, cluster.limits),
+            applied=disk.snapshot.position.index if disk.snapshot else disk.start.index,
+            now=cluster.now,
+            chance=cluster.chance,
+            withheld=self.withheld,
+        )
+        self.up = True
+
+    def run(self) -> list[Ready]:
+        """Take all that the core wants done, and do what needs no disk."""
+        taken = []
+        while (ready := self.core.ready()) is not None:
+            taken.append(ready)
+            self._do(ready)
+            self.cluster.checks.observe(self)
+        return taken
+
+    def _do(self, ready: Ready) -> None:
+        for to, message in ready.messages:
+            self.cluster.post(self.name, to, message)
+        if ready.must_save:
+            self.writes.append(_Write(ready.number, ready.hard_state, ready.entries))
+        if ready.replies:
+            self.held.append((ready.number, ready.replies))
+        self._release()
+        if ready.leadership is not None:
+            self.leadership.append(ready.leadership)
+        if ready.committed:
+            self.applied.extend(ready.committed)
+            self.cluster.checks.on_committed(self, ready.committed)
+            self.core.applied_to(ready.committed[-1].last)
+        for grant in ready.reads:
+            self.reads.append(grant)
+            self.cluster.checks.on_read(grant)
+        for sender, chunk in ready.chunks:
+            self._install(sender, chunk)
+        for peer in ready.snapshots_wanted:
+            assert self.disk.snapshot is not None
+            chunk = SnapshotChunk(self.core.term, self.disk.snapshot, 0, b"")
+            self.cluster.post(self.name, peer, chunk)
+
+    def save(self, count: int = 1) -> None:
+        """The disk finishes its oldest `count` writes."""
+        for _ in range(count):
+            write = self.writes.popleft()
+            self.disk.save(write.hard_state, write.entries)
+            self.cluster.checks.on_saved(self)
+            self.core.saved(write.number, self.cluster.now)
+            self._release()
+
+    def _release(self) -> None:
+        while self.held and (not self.writes or self.held[0][0] < self.writes[0].number):
+            for to, message in self.held.popleft()[1]:
+                self.cluster.post(self.name, to, message)
+
+    def _install(self, sender: NodeId, chunk: SnapshotChunk) -> None:
+        """A snapshot of one chunk: the machine's state is all that was committed up to it."""
+        if not self.core.begin_restore(chunk.meta):
+            return
+        self.run()
+        self.save(len(self.writes))
+        meta = chunk.meta
+        self.disk.snapshot = meta
+        self.disk.entries = []
+        self.disk.start = meta.position
+        self.core.restored(meta)
+        self.applied = []
+        self.restores += 1
+        reply = SnapshotReply(self.core.term, meta.position.index, meta.size, True)
+        self.cluster.post(self.name, sender, reply)
+
+    def snapshot(self, *, keep: int = 0) -> None:
+        """Snapshot the machine where it is, and cut the log behind the entry `keep` places before it."""
+        entries = [entry for entry in self.disk.entries if entry.last <= self.core.applied]
+        if not entries:
+            return
+        self.disk.snapshot = SnapshotMeta(position_after(entries[-1]), self.cluster.configuration, 0)
+        if keep < len(entries):
+            start = position_after(entries[len(entries) - 1 - keep])
+            self.disk.cut(start)
+            self.core.compacted(start)
+
+    def crash(self, *, writes_kept: int = 0) -> None:
+        """Lose everything but the disk; its first `writes_kept` pending writes made it, unheard of."""
+        for write in list(self.writes)[:writes_kept]:
+            self.disk.save(write.hard_state, write.entries)
+            self.cluster.checks.on_saved(self)
+        self.up = False
+        self.writes.clear()
+        self.held.clear()
+
+    def payloads(self) -> list[bytes]:
+        """What the machine took in, without the no-ops."""
+        return [bytes(entry.payload) for entry in self.applied if entry.kind != 0]
+
+
+class Cluster:
+    """Nodes n1, n2, ... and the messages between them."""
+
+    def __init__(
+        self,
+        size: int = 3,
+        *,
+        limits: Limits | None = None,
+        timing: Timing = TIMING,
+        chance: Callable[[], float] | None = None,
+        configuration: Configuration | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.timing = timing
+        self.chance = chance or Random(0).random
+        self.configuration = configuration or Configuration(node_names(size))
+        self.now = 0.0
+        self.bag: list[tuple[NodeId, NodeId, Message]] = []
+        """Messages on their way, oldest first."""
+        self.cut: set[tuple[NodeId, NodeId]] = set()
+        """Directed links that lose everything."""
+        self.checks = RaftChecks(self.configuration)
+        self.nodes = {name: Node(self, name) for name in self.configuration.members}
+        for node in self.nodes.values():
+            self.checks.nodes[node.name] = node
+            node.start()
+
+    def __getitem__(self, number: int) -> Node:
+        return self.nodes[NodeId(f"n{number}")]
+
+    def post(self, sender: NodeId, to: NodeId, message: Message) -> None:
+        if (sender, to) not in self.cut:
+            self.bag.append((sender, to, message))
+
+    def up(self) -> list[Node]:
+        return [node for node in self.nodes.values() if node.up]
+
+    def deliver(self, at: int = 0) -> None:
+        sender, to, message = self.bag.pop(at)
+        self.hand(sender, to, message)
+
+    def hand(self, sender: NodeId, to: NodeId, message: Message) -> None:
+        node = self.nodes[to]
+        if node.up and (sender, to) not in self.cut:
+            node.core.step(sender, message, self.now)
+            node.run()
+
+    def settle(self, passes_max: int = 10_000) -> None:
+        """Save and deliver, oldest first, until nothing is left to do."""
+        for _ in range(passes_max):
+            for node in self.up():
+                node.run()
+                while node.writes:
+                    node.save()
+                    node.run()
+            if not self.bag:
+                return
+            self.deliver()
+        raise AssertionError(f"{len(self.bag)} messages left: {self.bag[:4]}")
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and tick every node."""
+        self.now += seconds
+        for node in self.up():
+            if not node.paused:
+                node.core.tick(self.now)
+                node.run()
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass from deadline to deadline, everything being saved and delivered at once."""
+        end = self.now + seconds
+        while True:
+            self.settle()
+            due = min((node.core.deadline for node in self.up()), default=end)
+            if due > end:
+                self.now = end
+                return
+            self.advance(max(due - self.now, 0.0))
+
+    def elect(self, number: int = 1) -> Node:
+        """Make a node lead: it times out first and everything is delivered."""
+        node = self[number]
+        for _ in range(3):
+            if node.core.role is Role.LEADER:
+                break
+            for other in self.up():
+                if other.core.leader is not None:
+                    other.core.peer_lost(other.core.leader, self.now)
+            self.now = max(self.now, node.core.deadline)
+            node.core.tick(self.now)
+            self.settle()
+        assert node.core.role is Role.LEADER, node.core.role
+        return node
+
+    def isolate(self, number: int) -> None:
+        """Cut a node off, both ways."""
+        name = self[number].name
+        for other in self.nodes:
+            self.cut |= {(name, other), (other, name)}
+
+    def heal(self) -> None:
+        self.cut.clear()
+
+    def leaders(self) -> list[Node]:
+        return [node for node in self.up() if node.core.role is Role.LEADER]
