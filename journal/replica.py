@@ -1,0 +1,458 @@
+"""The loop that joins the Raft rules to disk, peers and state machines. The only driver of a `Core`.
+
+Everything that happens to a replica (a message, a finished save, a timer, a proposal) is told to the
+core at once and asks for a pass; one pass then carries out all that the core wants done. Passes run
+through the scheduler's `call_soon`, so whatever arrives in one turn of the event loop shares one record,
+one save and one message per peer. There is no group-commit timer: what arrives while the disk is busy
+waits for it and goes into the next save together.
+
+Knows nothing of keys, sessions or clients: its owner (`Owner`) is told what it needs to know.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from journal.clock import Handle, Scheduler
+from journal.errors import Busy
+from journal.limits import Limits, Timing
+from journal.machine import Machine
+from journal.peers.network import Network
+from journal.raft.core import Core, CoreConfig
+from journal.raft.log import Log
+from journal.raft.messages import Message, Proposal, ReadRequest, SnapshotReply
+from journal.raft.ready import Leadership, Ready, Role
+from journal.saving import Saving
+from journal.snapshotting import Snapshotting
+from journal.storage.store import Store
+from journal.storage.worker import Worker
+from journal.values import START, Entry, EntryKind, Index, NodeId, Position, SnapshotMeta
+
+logger = logging.getLogger("journal.replica")
+
+
+class Owner(Protocol):
+    """Who runs the replica: told what happens, between two callbacks never interrupted."""
+
+    def on_leadership(self, leadership: Leadership) -> None:
+        """Who leads has changed; what was proposed or asked before may be lost and must be asked again."""
+
+    def on_read_start(self) -> bytes:
+        """A read round starts: all reads asked for until now are in it. Returns the note for the leader."""
+
+    def on_read_done(self) -> None:
+        """The round that was started last is confirmed, and everything it must see is applied."""
+
+    def on_note(self, note: bytes) -> Index:
+        """This node leads and a read round of some node brought `note`; the round must see the returned index."""
+
+    def on_restored(self) -> None:
+        """The machines were replaced by a leader's snapshot: what happened in between was not told one by one."""
+
+    def on_pass_end(self) -> None:
+        """All effects of one pass are done: a good moment to write to clients."""
+
+    def on_failed(self, error: BaseException) -> None:
+        """The replica has stopped for good."""
+
+
+class Replica:
+    """One node's member of the cluster. All methods are called on the scheduler's thread."""
+
+    def __init__(
+        self,
+        me: NodeId,
+        store: Store,
+        machines: Mapping[int, Machine],
+        owner: Owner,
+        *,
+        scheduler: Scheduler,
+        network: Network,
+        sync_worker: Worker,
+        background_worker: Worker,
+        chance: Callable[[], float],
+        wall: Callable[[], int],
+        limits: Limits,
+        timing: Timing,
+    ) -> None:
+        self.me = me
+        self.store = store
+        self.machines = machines
+        self.failed: BaseException | None = None
+        self.stopped = False
+        self._owner = owner
+        self._scheduler = scheduler
+        self._network = network
+        self._sync_worker = sync_worker
+        self._saving = Saving(store, sync_worker, network.send, self._on_saved)
+        self._wall = wall
+        self._limits = limits
+        self._timing = timing
+
+        self.snapshots = Snapshotting(self, background_worker, limits, timing.election_timeout, scheduler)
+        applied = self.snapshots.restore_newest()
+        self.core = self._recover_core(applied, chance)
+        self.applied = applied
+        """Last index the machines have taken in. Invariant: applied <= core.commit once anything was applied."""
+        self.applied_position = START if store.snapshot is None else store.snapshot.position
+        """Where the last applied record ended."""
+        self.leadership = Leadership(self.core.role, self.core.term, None)
+
+        self._pass_wanted = False
+        self._timer: Handle | None = None
+        self._timer_at = float("inf")
+        self._installing: tuple[SnapshotMeta, Callable[[], None]] | None = None
+        """A snapshot that waits for the saves of the old log to end."""
+        self._commands: list[bytes] = []
+        self._command_bytes = 0
+        self._context = 0
+        self._read_wanted = False
+        self._read_context = 0
+        """The round under way, 0 when there is none."""
+        self._read_index: Index | None = None
+        """The round's read index, once granted: it ends when that is applied."""
+        self._read_retry_at = float("inf")
+
+    def _recover_core(self, applied: Index, chance: Callable[[], float]) -> Core:
+        """The core as the disk remembers it, with the machines at `applied`."""
+        store, limits = self.store, self._limits
+        before, tail = store.tail(limits.log_memory_bytes_max)
+        return Core(
+            CoreConfig(self.me, limits, self._timing),
+            store.configuration,
+            store.hard_state,
+            Log(store, store.start, before, tail, store.last, limits),
+            applied=applied,
+            now=self._scheduler.time(),
+            chance=chance,
+            withheld=store.withheld,
+        )
+
+    # What the owner asks for.
+
+    def start(self) -> None:
+        """Begin to take part. The network must be started already."""
+        self.kick()
+
+    def stop(self) -> None:
+        """Take no further part. What is being saved still ends; nothing else happens."""
+        self.stopped = True
+        self.snapshots.stop()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def kick(self) -> None:
+        """Ask for a pass in the next turn of the loop."""
+        if not self._pass_wanted and not self.stopped:
+            self._pass_wanted = True
+            self._scheduler.call_soon(self._pass)
+
+    def propose(self, command: bytes) -> None:
+        """Send a command of machine 0 on its way. It may get lost; whoever waits for it proposes it again."""
+        self._commands.append(command)
+        self._command_bytes += len(command)
+        self.kick()
+
+    def propose_now(self, command: bytes) -> Index | None:
+        """Append a command in this leader's own term, or not at all. Returns its index, None when not leading."""
+        try:
+            index = self.core.propose(command, 1, self._wall(), self._scheduler.time())
+        except Busy:
+            return None
+        self.kick()
+        return index
+
+    def forget_proposals(self) -> None:
+        """Drop commands that have not left: the owner is about to propose all that it waits for again."""
+        self._commands.clear()
+        self._command_bytes = 0
+
+    @property
+    def overloaded(self) -> bool:
+        """More commands wait than the limit allows: hold clients back."""
+        return self._command_bytes > self._limits.proposals_bytes_max
+
+    def want_read(self) -> None:
+        """Ask for a read round after this call; `Owner.on_read_start` and `on_read_done` mark its way."""
+        self._read_wanted = True
+        self.kick()
+
+    def hand_over(self) -> bool:
+        """Ask the most caught-up follower to lead. False when this node does not lead or nobody can take over."""
+        if self.core.role is not Role.LEADER:
+            return False
+        moved = self.core.transfer(None, self._scheduler.time())
+        self.kick()
+        return moved
+
+    # What the network tells (journal.peers.network.Receiver).
+
+    def on_message(self, sender: NodeId, message: Message) -> None:
+        if self.stopped:
+            return
+        try:
+            if type(message) is Proposal:
+                self._on_proposal(message)
+            else:
+                if type(message) is SnapshotReply:
+                    self.snapshots.on_reply(sender, message)
+                elif type(message) is ReadRequest and self.core.role is Role.LEADER:
+                    message.floor = max(message.floor, self._owner.on_note(message.note))
+                self.core.step(sender, message, self._scheduler.time())
+        except Exception as error:
+            # Ours (an assertion) or a damaged log: either way this node must not go on.
+            self.fail(error)
+        self.kick()
+
+    def on_peer_lost(self, peer: NodeId) -> None:
+        if not self.stopped:
+            self.core.peer_lost(peer, self._scheduler.time())
+            self.kick()
+
+    def on_peer_connected(self, peer: NodeId) -> None:
+        self.kick()
+
+    def send(self, peer: NodeId, message: Message) -> None:
+        self._network.send(peer, message)
+
+    # One pass.
+
+    def _pass(self) -> None:
+        self._pass_wanted = False
+        if self.stopped:
+            return
+        try:
+            now = self._scheduler.time()
+            core = self.core
+            if now >= core.deadline:
+                core.tick(now)
+            if self._commands:
+                self._hand_in_commands(now)
+            if now >= self._read_retry_at:
+                self._read_lost()
+            if self._read_wanted and not self._read_context:
+                self._start_read(now)
+            while (ready := core.ready()) is not None:
+                self._carry_out(ready)
+            if self._read_index is not None and self.applied >= self._read_index:
+                self._end_read()
+            if self._installing is not None and self._saving.idle:
+                self._reset_log(*self._installing)
+            self._owner.on_pass_end()
+            self._arm(min(core.deadline, self._read_retry_at))
+        except Exception as error:
+            self.fail(error)
+
+    def _carry_out(self, ready: Ready) -> None:
+        """Do what the core wants, in the order that `Ready` asks for."""
+        network = self._network
+        for peer, message in ready.messages:
+            network.send(peer, message)
+        self._saving.take(ready)
+        if ready.leadership is not None:
+            self._on_leadership(ready.leadership)
+        if ready.committed:
+            self._apply(ready.committed)
+        for grant in ready.reads:
+            if grant.context == self._read_context:
+                self._read_index = grant.index
+        for sender, chunk in ready.chunks:
+            self.snapshots.on_chunk(sender, chunk)
+        for peer in ready.snapshots_wanted:
+            self.snapshots.send_to(peer)
+
+    def _apply(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            assert entry.first == self.applied + 1, (entry.first, self.applied)
+            machine = self.machines.get(entry.machine)
+            if machine is None:
+                raise AssertionError(
+                    f"entry {entry.first} is for machine {entry.machine}, which this node does not have"
+                )
+            machine.apply(entry)
+            self.applied = entry.last
+            if entry.kind is EntryKind.SNAPSHOT:
+                self.applied_position = Position(entry.last, entry.term, entry.crc, entry.stamp)
+                self.snapshots.take(self.applied_position)
+            self.snapshots.log_bytes += len(entry.record)
+        last = entries[-1]
+        self.applied_position = Position(last.last, last.term, last.crc, last.stamp)
+        self.core.applied_to(last.last)
+        if self.leadership.serving and self.snapshots.due(self.applied):
+            self.core.propose(b"", 1, self._wall(), self._scheduler.time(), kind=EntryKind.SNAPSHOT)
+            self.kick()
+
+    def _on_leadership(self, leadership: Leadership) -> None:
+        before = self.leadership
+        self.leadership = leadership
+        if (before.term, before.leader, before.role) != (leadership.term, leadership.leader, leadership.role):
+            logger.info(
+                "%s: %s of term %d, leader %s",
+                self.me,
+                leadership.role.value,
+                leadership.term,
+                leadership.leader or "-",
+            )
+            self._read_lost()
+        self._owner.on_leadership(leadership)
+
+    def _on_saved(self, number: int, error: BaseException | None) -> None:
+        if error is not None:
+            self.fail(error)
+        if not self.stopped:
+            self.core.saved(number, self._scheduler.time())
+            self.kick()
+
+    # Proposing.
+
+    def _hand_in_commands(self, now: float) -> None:
+        core = self.core
+        if core.role is Role.LEADER:
+            self._append_commands(now)
+        elif core.leader is not None and core.leader in self._network.connected():
+            for payload, count in self._batches():
+                self._network.send(core.leader, Proposal(core.term, 0, 0, count, payload))
+            self.forget_proposals()
+
+    def _append_commands(self, now: float) -> None:
+        """Into the log, as far as it takes them; the rest waits for a later pass."""
+        handed_in = 0
+        try:
+            for payload, count in self._batches():
+                if self.core.propose(payload, count, self._wall(), now) is None:
+                    break  # handing over: the commands wait for the next leader
+                handed_in += count
+        except Busy:
+            pass  # commits will free room, and every commit ends in another pass
+        if handed_in == len(self._commands):
+            self.forget_proposals()
+        else:
+            self._command_bytes -= sum(map(len, self._commands[:handed_in]))
+            del self._commands[:handed_in]
+
+    def _batches(self) -> list[tuple[bytes, int]]:
+        """The waiting commands, joined into payloads of at most `record_bytes_max`."""
+        commands = self._commands
+        if self._command_bytes <= self._limits.record_bytes_max:
+            return [(b"".join(commands), len(commands))]
+        batches: list[tuple[bytes, int]] = []
+        start, size = 0, 0
+        for at, command in enumerate(commands):
+            if size and size + len(command) > self._limits.record_bytes_max:
+                batches.append((b"".join(commands[start:at]), at - start))
+                start, size = at, 0
+            size += len(command)
+        batches.append((b"".join(commands[start:]), len(commands) - start))
+        return batches
+
+    def _on_proposal(self, proposal: Proposal) -> None:
+        """Commands of another node. Dropped when this node cannot take them: their sender asks again."""
+        if self.core.role is not Role.LEADER or self.overloaded:
+            return
+        try:
+            self.core.propose(proposal.payload, proposal.count, self._wall(), self._scheduler.time())
+        except Busy:
+            logger.debug("%s: busy, dropped a proposal of %d commands", self.me, proposal.count)
+
+    # Reading.
+
+    def _start_read(self, now: float) -> None:
+        core = self.core
+        if core.leader is None:
+            return  # asked again when there is one
+        self._context += 1
+        self._read_context = self._context
+        self._read_index = None
+        self._read_wanted = False
+        note = self._owner.on_read_start()
+        floor = self._owner.on_note(note) if core.role is Role.LEADER else Index(0)
+        self._read_retry_at = now + self._timing.election_timeout
+        try:
+            core.read(self._context, now, floor=floor, note=note)
+        except Busy:
+            pass  # asked again when the time for an answer is over, like a question that was lost
+
+    def _end_read(self) -> None:
+        self._read_context = 0
+        self._read_index = None
+        self._read_retry_at = float("inf")
+        self._owner.on_read_done()
+        if self._read_wanted:
+            self.kick()
+
+    def _read_lost(self) -> None:
+        """Give the round up; its reads go into the next one, which has a context of its own (bug class 28)."""
+        self._read_retry_at = float("inf")
+        if self._read_context:
+            self._read_context = 0
+            self._read_index = None
+            self._read_wanted = True
+
+    # The log behind a snapshot. Both run on the sync worker, in order with the saves.
+
+    def cut_log(self, index: Index) -> None:
+        """Drop the log behind a durable snapshot, whole segments at a time."""
+        self._sync_worker.submit(lambda: self.store.cut(index), self._on_cut)
+
+    def _on_cut(self, start: Position | None, error: BaseException | None) -> None:
+        if error is not None:
+            self.fail(error)
+        elif not self.stopped:
+            assert start is not None
+            self.core.compacted(start)
+
+    def install(self, meta: SnapshotMeta, done: Callable[[], None]) -> bool:
+        """Restart log and machines from a received snapshot that is durable. `done` when the node stands on it.
+
+        False when the log has meanwhile got there by itself; the snapshot is then of no use.
+        """
+        if not self.core.begin_restore(meta):
+            return False
+        self._installing = (meta, done)
+        self.kick()
+        return True
+
+    def _reset_log(self, meta: SnapshotMeta, done: Callable[[], None]) -> None:
+        """At the end of a pass: nothing of the old log is on its way to the disk any more, or ever will be."""
+        self._installing = None
+        self._sync_worker.submit(lambda: self.store.reset(meta), lambda _, error: self._on_reset(meta, done, error))
+
+    def _on_reset(self, meta: SnapshotMeta, done: Callable[[], None], error: BaseException | None) -> None:
+        if error is not None:
+            self.fail(error)
+        if self.stopped:
+            return
+        try:
+            self.snapshots.restore_installed(meta)
+            self.applied = meta.position.index
+            self.applied_position = meta.position
+            self.core.restored(meta)
+            self._owner.on_restored()
+            done()
+        except Exception as error:
+            self.fail(error)
+        self.kick()
+
+    # Time and failure.
+
+    def _arm(self, when: float) -> None:
+        """One timer, moved only when the next deadline is earlier than it."""
+        if self._timer is not None:
+            if self._timer_at <= when:
+                return
+            self._timer.cancel()
+        self._timer_at = when
+        self._timer = self._scheduler.call_at(when, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._pass()
+
+    def fail(self, error: BaseException) -> None:
+        """Stop for good: a node that cannot trust its disk or its own state must not go on (R6)."""
+        if self.failed is None:
+            self.failed = error
+            self.stop()
+            self._owner.on_failed(error)
