@@ -1,0 +1,104 @@
+"""The arguments of one write, and which operation of the tree they mean.
+
+Called by `machine` with commands from the log. What comes from there was checked before it was proposed,
+but a machine that stopped at a bad command would stop again at each start, on all nodes: so shapes and
+types are looked at once more, and a fault is an answer like any other. No limit is looked at here, because
+two releases with different limits would apply the same log differently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from jkcs_client.protocol.errors import BadArguments, DefiniteError, Unimplemented
+from jkcs_client.protocol.messages import CHECK, CREATE, DELETE, GUARD, MULTI, OP_NAMES, SET
+from jkcs_server.tree.keytree import FLAGS_MAX, KeyTree
+
+Fields = tuple[object, ...]
+"""The fields of an answer, as `messages` lists them."""
+Write = Callable[[KeyTree, int, Sequence[object], int, int], Fields]
+"""Applies one write, given the tree, the session, the arguments without `acked`, the index and the stamp.
+Raises a DefiniteError and has then changed nothing."""
+
+
+def _create(tree: KeyTree, session_id: int, arguments: Sequence[object], index: int, stamp: int) -> Fields:
+    if len(arguments) != 3:
+        _refuse_shape(CREATE, "path, data, flags")
+    path, data, flags = arguments
+    if type(path) is not str or type(data) is not bytes or type(flags) is not int or not 0 <= flags <= FLAGS_MAX:
+        _refuse_shape(CREATE, "path, data, flags")
+    path, node = tree.create(path, data, flags, session_id, index, stamp)
+    return path, node.stat()
+
+
+def _set(tree: KeyTree, session_id: int, arguments: Sequence[object], index: int, stamp: int) -> Fields:
+    if len(arguments) != 3:
+        _refuse_shape(SET, "path, data, version")
+    path, data, version = arguments
+    if type(path) is not str or type(data) is not bytes or type(version) is not int:
+        _refuse_shape(SET, "path, data, version")
+    return (tree.set(path, data, version, index, stamp).stat(),)
+
+
+def _delete(tree: KeyTree, session_id: int, arguments: Sequence[object], index: int, stamp: int) -> Fields:
+    path, version = _path_and_number(DELETE, arguments)
+    tree.delete(path, version, index)
+    return ()
+
+
+def _check(tree: KeyTree, session_id: int, arguments: Sequence[object], index: int, stamp: int) -> Fields:
+    path, version = _path_and_number(CHECK, arguments)
+    tree.check(path, version)
+    return ()
+
+
+def _guard(tree: KeyTree, session_id: int, arguments: Sequence[object], index: int, stamp: int) -> Fields:
+    path, czxid = _path_and_number(GUARD, arguments)
+    tree.guard(path, czxid)
+    return ()
+
+
+def _multi(tree: KeyTree, session_id: int, arguments: Sequence[object], index: int, stamp: int) -> Fields:
+    if len(arguments) != 1 or type(arguments[0]) is not tuple:
+        _refuse_shape(MULTI, "a list of operations")
+    steps = arguments[0]
+    results: list[Fields] = []
+    tree.begin(index)
+    try:
+        for step in steps:
+            results.append(_apply_step(tree, session_id, step, index, stamp))
+    except DefiniteError as error:
+        tree.roll_back()
+        raise type(error)(f"{len(results)}: {error.detail}") from None
+    tree.commit()
+    return (tuple(results),)
+
+
+def _apply_step(tree: KeyTree, session_id: int, step: object, index: int, stamp: int) -> Fields:
+    if type(step) is not tuple or not step:
+        raise BadArguments("an operation must be a list that begins with its opcode")
+    op, *arguments = step
+    write = STEPS.get(op) if type(op) is int else None
+    if write is None:
+        raise Unimplemented("no operation of a multi")
+    return write(tree, session_id, arguments, index, stamp)
+
+
+def _path_and_number(op: int, arguments: Sequence[object]) -> tuple[str, int]:
+    if len(arguments) == 2:
+        path, number = arguments
+        if type(path) is str and type(number) is int:
+            return path, number
+    _refuse_shape(op, "path, czxid" if op == GUARD else "path, version")
+
+
+def _refuse_shape(op: int, expected: str) -> NoReturn:
+    raise BadArguments(f"{OP_NAMES[op]} takes {expected}")
+
+
+STEPS: dict[int, Write] = {CREATE: _create, SET: _set, DELETE: _delete, CHECK: _check, GUARD: _guard}
+"""The writes that a multi may be made of."""
+
+WRITES: dict[int, Write] = {**STEPS, MULTI: _multi}
+"""All writes but CLOSE, which is about the session, not about keys."""

@@ -1,0 +1,172 @@
+"""The whole state as bytes and back: what a snapshot's file carries, and what a digest is taken of.
+
+Knows nothing of files, checksums and entries. Called by `machine`.
+
+A stream of msgpack arrays, cut into chunks anywhere:
+
+    [FORMAT, VERSION, applied, number of sessions, number of keys]
+    for each session   [id, password, timeout in ms, serial, index, number of replies]
+                       then each reply: [code, index, result]
+    for each key       [path, data, czxid, mzxid, pzxid, ctime, mtime, version, cversion, owner, sequence]
+
+Parents come before their children. What can be derived is left out: lists of children, and which keys a
+session owns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import msgpack
+
+from jkcs_server.tree.keytree import KeyTree, Node
+from jkcs_server.tree.sessions import REPLIES_KEPT_MAX, Session, Sessions
+from journal.errors import CorruptRecord
+
+FORMAT = "jkcs tree"
+VERSION = 1
+CHUNK_BYTES = 256 * 1024
+"""A chunk is given out when it has grown to this; one record that is larger is a chunk of its own."""
+_DIGEST_BYTES = 32
+_NIL = b"\xc0"
+
+
+def encode(applied: int, sessions: Sequence[Session], keys: Sequence[str], nodes: Sequence[Node]) -> Iterator[bytes]:
+    """The image in chunks. `keys` and `nodes` go together; nothing given may change before the end."""
+    parts: list[bytes] = []
+    size = 0
+    for record in _records(applied, sessions, keys, nodes):
+        if parts and size + len(record) > CHUNK_BYTES:
+            yield b"".join(parts)
+            parts.clear()
+            size = 0
+        parts.append(record)
+        size += len(record)
+    yield b"".join(parts)
+
+
+def digest(applied: int, sessions: Sequence[Session], tree: KeyTree) -> bytes:
+    """BLAKE2b over the image with sessions and keys sorted, so that it tells states apart and nothing else."""
+    hasher = blake2b(digest_size=_DIGEST_BYTES)
+    keys = sorted(tree.nodes)
+    ordered = sorted(sessions, key=lambda session: session.id)
+    for record in _records(applied, ordered, keys, [tree.nodes[key] for key in keys]):
+        hasher.update(record)
+    return hasher.digest()
+
+
+def decode(chunks: Iterable[bytes]) -> tuple[int, Sessions, KeyTree]:
+    """What `encode` was given, anew. Raises CorruptRecord."""
+    records = _unpack(chunks)
+    try:
+        name, version, *counts = _next(records)
+        if name != FORMAT:
+            raise ValueError("it is not the image of a key tree")
+        if version != VERSION:
+            raise ValueError(f"it has version {version}, and this release reads version {VERSION}")
+        applied, session_count, key_count = counts
+        if type(applied) is not int or applied < 0:
+            raise ValueError("its index is not one")
+        sessions = _decode_sessions(records, session_count)
+        tree = _decode_keys(records, key_count, sessions)
+        for _ in records:
+            raise ValueError("something follows the last key")
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise CorruptRecord(f"snapshot cannot be read: {error}") from error
+    return applied, sessions, tree
+
+
+def _records(applied: int, sessions: Sequence[Session], keys: Sequence[str], nodes: Sequence[Node]) -> Iterator[bytes]:
+    assert len(keys) == len(nodes), (len(keys), len(nodes))
+    pack = msgpack.Packer(use_bin_type=True).pack
+    yield pack((FORMAT, VERSION, applied, len(sessions), len(keys)))
+    for session in sessions:
+        replies = session.replies
+        yield pack((session.id, session.password, session.timeout_ms, session.serial, session.index, len(replies)))
+        for reply in replies:
+            yield pack(reply)
+    for key, node in zip(keys, nodes, strict=True):
+        yield pack(
+            (
+                key,
+                node.data,
+                node.czxid,
+                node.mzxid,
+                node.pzxid,
+                node.ctime,
+                node.mtime,
+                node.version,
+                node.cversion,
+                node.owner,
+                node.sequence,
+            )
+        )
+
+
+def _unpack(chunks: Iterable[bytes]) -> Iterator[tuple[Any, ...]]:
+    # Tuples, not lists: a kept reply must come back as what it was.
+    unpacker = msgpack.Unpacker(use_list=False, raw=False, max_buffer_size=0)
+    for chunk in chunks:
+        unpacker.feed(chunk)
+        yield from unpacker
+    # A record cut short would swallow this, or make something else of it.
+    unpacker.feed(_NIL)
+    if list(unpacker) != [None]:
+        raise ValueError("it ends in the middle of a record")
+
+
+def _next(records: Iterator[tuple[Any, ...]]) -> tuple[Any, ...]:
+    for record in records:
+        return record
+    raise ValueError("it ends before the last record")
+
+
+def _decode_sessions(records: Iterator[tuple[Any, ...]], count: int) -> Sessions:
+    sessions = Sessions()
+    for _ in range(count):
+        session_id, password, timeout_ms, serial, index, reply_count = _next(records)
+        if type(password) is not bytes or not 0 < session_id <= index or session_id in sessions.by_id:
+            raise ValueError(f"session {len(sessions) + 1} of {count} makes no sense")
+        if not 0 <= reply_count <= min(serial, REPLIES_KEPT_MAX):
+            raise ValueError(f"session {session_id} has {reply_count} replies to {serial} requests")
+        session = Session(session_id, password, timeout_ms)
+        session.serial = serial
+        session.index = index
+        for _ in range(reply_count):
+            code, at, result = _next(records)
+            session.replies.append((code, at, result))
+        sessions.by_id[session_id] = session
+    return sessions
+
+
+def _decode_keys(records: Iterator[tuple[Any, ...]], count: int, sessions: Sessions) -> KeyTree:
+    tree = KeyTree()
+    stamps: dict[int, int] = {}
+    load = tree.load
+    for _ in range(count):
+        path, data, czxid, mzxid, pzxid, ctime, mtime, version, cversion, owner, sequence = _next(records)
+        if type(path) is not str or type(data) is not bytes:
+            raise ValueError("a key has no path or no data")
+        # One test for nine numbers: of integers only, and none with a sign.
+        if (czxid | mzxid | pzxid | ctime | mtime | version | cversion | owner | sequence) < 0:
+            raise ValueError(f"a number of {path!r} is negative")
+        if owner and owner not in sessions.by_id:
+            raise ValueError(f"{path!r} belongs to session {owner}, which there is not")
+        # Numbers that are equal become one object, as they were when the key was made.
+        ctime = stamps.setdefault(ctime, ctime)
+        node = Node(data, czxid, ctime, owner)
+        if mzxid != czxid:
+            node.mzxid = mzxid
+        if pzxid != czxid:
+            node.pzxid = pzxid
+        if mtime != ctime:
+            node.mtime = stamps.setdefault(mtime, mtime)
+        node.version = version
+        node.cversion = cversion
+        node.sequence = sequence
+        load(path, node)
+    if len(tree.nodes) != count:
+        raise ValueError("the root is missing or comes twice")
+    return tree

@@ -1,0 +1,120 @@
+"""The sessions that exist, and what each must remember so that a write sent twice is applied once.
+
+Knows nothing of keys: which a session owns, the tree knows. Knows nothing of connections or of time: that a
+session has been silent is found by the serving side and told by a command. Called by `machine`.
+
+Sessions follow the tree's rule for snapshots: one that has had no command since the snapshot is replaced
+by a copy before it changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from jkcs_client.protocol.messages import REQUESTS_IN_FLIGHT_MAX
+
+REPLIES_KEPT_MAX = REQUESTS_IN_FLIGHT_MAX
+"""Replies a session keeps. Part of what all replicas must do alike: it may only change together with the
+version of the protocol and of the snapshot's image."""
+
+Result = tuple[object, ...] | str
+"""The fields of an answer when its code is OK, else the detail."""
+Outcome = tuple[int, int, Result]
+"""Code, index and result of a command, as the client is told."""
+
+_NEVER = -1
+
+
+class Session:
+    """One session. Readers must not keep it: it may be replaced by the next command."""
+
+    __slots__ = ("id", "index", "password", "replies", "serial", "timeout_ms")
+
+    def __init__(self, session_id: int, password: bytes, timeout_ms: int) -> None:
+        self.id = session_id
+        """Index of the command that opened it."""
+        self.password = password
+        self.timeout_ms = timeout_ms
+        self.serial = 0
+        """The last write applied. Invariant: moves by one."""
+        self.index = session_id
+        """Index at which `serial` last moved."""
+        self.replies: list[Outcome] = []
+        """The outcomes of the last writes, up to `serial`, that the client may still ask for."""
+
+    def remember(self, index: int, acked: int, outcome: Outcome) -> None:
+        """The next write has been applied at `index`; of the earlier ones, those up to `acked` may be forgotten."""
+        self.serial = serial = self.serial + 1
+        self.index = index
+        replies = self.replies
+        replies.append(outcome)
+        kept = serial - acked
+        if len(replies) > kept:
+            # Whatever a client claims to have, the newest reply stays.
+            del replies[: len(replies) - max(kept, 1)]
+        if len(replies) > REPLIES_KEPT_MAX:
+            del replies[0]
+
+    def outcome_of(self, serial: int) -> Outcome | None:
+        """What became of a write applied before; None when that is forgotten, or it has not been applied."""
+        place = len(self.replies) - 1 - (self.serial - serial)
+        return self.replies[place] if 0 <= place < len(self.replies) else None
+
+    def copy(self) -> Session:
+        twin = Session(self.id, self.password, self.timeout_ms)
+        twin.serial = self.serial
+        twin.index = self.index
+        twin.replies = self.replies.copy()
+        return twin
+
+
+class Sessions:
+    """All sessions that have neither been closed nor expired."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[int, Session] = {}
+        """In the order in which they were opened. Replaced as a whole by `replace`."""
+        self._kept_to = _NEVER
+        """Sessions last changed at or before this index are replaced, not changed."""
+
+    def get(self, session_id: int) -> Session | None:
+        return self.by_id.get(session_id)
+
+    def __getitem__(self, session_id: int) -> Session:
+        return self.by_id[session_id]
+
+    def __contains__(self, session_id: int) -> bool:
+        return session_id in self.by_id
+
+    def __len__(self) -> int:
+        return len(self.by_id)
+
+    def values(self) -> Iterable[Session]:
+        """In the order in which they were opened."""
+        return self.by_id.values()
+
+    def open(self, session_id: int, password: bytes, timeout_ms: int) -> None:
+        assert session_id not in self.by_id, session_id
+        self.by_id[session_id] = Session(session_id, password, timeout_ms)
+
+    def end(self, session_id: int) -> None:
+        del self.by_id[session_id]
+
+    def remember(self, session: Session, index: int, acked: int, outcome: Outcome) -> None:
+        """`Session.remember`, with regard for a snapshot under way."""
+        if session.index <= self._kept_to:
+            session = self.by_id[session.id] = session.copy()
+        session.remember(index, acked, outcome)
+
+    def keep(self, index: int) -> None:
+        """Leave all sessions as they are at `index`, the last one applied, in the hands of a snapshot."""
+        self._kept_to = index
+
+    def release(self) -> None:
+        """No snapshot needs old sessions any more."""
+        self._kept_to = _NEVER
+
+    def replace(self, other: Sessions) -> None:
+        """Become what `other` is, and let nothing of the old remain."""
+        self.by_id = other.by_id
+        self._kept_to = _NEVER

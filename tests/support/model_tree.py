@@ -1,0 +1,258 @@
+"""The key tree and its sessions once more, as stupidly as can be: what the real one is compared with.
+
+Every operation works on a full copy of the state that becomes the state when nothing failed; children are
+found by looking at all keys; nothing is cached, shared or fast. It shares with the product the numbers of
+the protocol and nothing else. Used by property tests of the tree, and by the simulator to replay a history.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+from jkcs_client.protocol import errors, messages
+from jkcs_server.tree.commands import EXPIRE, OPEN
+
+Answer = tuple[int, Any]
+"""Code, and the fields of the answer (a tuple) or the detail (a text)."""
+
+
+class Failed(Exception):
+    """An operation came to nothing."""
+
+    def __init__(self, error: type[errors.JkcsError], detail: str) -> None:
+        super().__init__(detail)
+        self.code = error.code
+        self.detail = detail
+
+
+@dataclass
+class ModelKey:
+    """One key."""
+
+    data: bytes
+    czxid: int
+    mzxid: int
+    pzxid: int
+    ctime: int
+    mtime: int
+    owner: int = 0
+    version: int = 0
+    cversion: int = 0
+    next_number: int = 0
+
+
+@dataclass
+class ModelSession:
+    """One session."""
+
+    password: bytes
+    timeout_ms: int
+    serial: int = 0
+    replies: dict[int, Answer] = field(default_factory=dict)
+
+
+class ModelTree:
+    """Commands in, answers out. `events` are those of the last command: (kind, path), in order."""
+
+    def __init__(self) -> None:
+        self.keys = {"/": ModelKey(b"", 0, 0, 0, 0, 0)}
+        self.sessions: dict[int, ModelSession] = {}
+        self.events: list[tuple[int, str]] = []
+
+    # Reading
+
+    def get(self, path: str) -> tuple[bytes, tuple[int, ...]] | None:
+        """Data and stat of a key, or None."""
+        key = self.keys.get(path)
+        return None if key is None else (key.data, self.stat(path))
+
+    def stat(self, path: str) -> tuple[int, ...]:
+        key = self.keys[path]
+        of_data = (key.version, key.cversion, key.owner, len(key.data), len(self.children(path)))
+        return (key.czxid, key.mzxid, key.pzxid, key.ctime, key.mtime, *of_data)
+
+    def children(self, path: str) -> list[str]:
+        """Sorted names."""
+        return sorted(_split(other)[-1] for other in self.keys if other != "/" and _parent(other) == path)
+
+    def owned_by(self, session: int) -> list[str]:
+        """Sorted paths of a session's ephemeral keys."""
+        return sorted(path for path, key in self.keys.items() if key.owner == session)
+
+    # Commands
+
+    def apply(self, index: int, stamp: int, command: Any, term: int | None = None) -> Answer | None:
+        """Apply one command of the log. None: there is nobody to answer, and nothing was done for a client.
+
+        `term` is that of the command's entry; without it every expiry is taken to be of the right term.
+        """
+        self.events = []
+        op, session_id, serial, acked, *arguments = command
+        if op == OPEN and session_id == 0:
+            self.sessions[index] = ModelSession(*arguments)
+            return errors.OK, (index,)
+        session = self.sessions.get(session_id)
+        if op == EXPIRE and serial == 0:
+            if session is not None and term in (None, arguments[0]):
+                self._end(session_id, index)
+            return None
+        if session is None:
+            return errors.SessionExpired.code, f"session {session_id}"
+        if serial <= session.serial:
+            return session.replies.get(serial)
+        if serial > session.serial + 1:
+            return None
+        if op == messages.CLOSE:
+            self._end(session_id, index)
+            return errors.OK, ()
+        answer = self._write(index, stamp, session_id, op, arguments)
+        session.serial = serial
+        session.replies[serial] = answer
+        oldest = serial - messages.REQUESTS_IN_FLIGHT_MAX
+        for number in list(session.replies):
+            if number <= oldest or (number <= acked and number != serial):
+                del session.replies[number]
+        return answer
+
+    def _end(self, session_id: int, index: int) -> None:
+        for path in self.owned_by(session_id):
+            self._remove(path, index)
+        del self.sessions[session_id]
+
+    def _write(self, index: int, stamp: int, session_id: int, op: int, arguments: list[Any]) -> Answer:
+        before = copy.deepcopy(self.keys)
+        try:
+            if op == messages.MULTI:
+                return errors.OK, (self._multi(index, stamp, session_id, arguments),)
+            return errors.OK, self._step(index, stamp, session_id, op, arguments)
+        except Failed as failure:
+            self.keys = before
+            self.events = []
+            return failure.code, failure.detail
+
+    def _multi(self, index: int, stamp: int, session_id: int, arguments: list[Any]) -> tuple[Any, ...]:
+        if len(arguments) != 1 or not isinstance(arguments[0], list | tuple):
+            raise Failed(errors.BadArguments, "a list of operations")
+        results: list[Any] = []
+        for place, step in enumerate(arguments[0]):
+            try:
+                if not isinstance(step, list | tuple) or not step:
+                    raise Failed(errors.BadArguments, "no operation")
+                results.append(self._step(index, stamp, session_id, step[0], list(step[1:])))
+            except Failed as failure:
+                failure.detail = f"{place}: {failure.detail}"
+                raise
+        return tuple(results)
+
+    def _step(self, index: int, stamp: int, session_id: int, op: int, arguments: list[Any]) -> tuple[Any, ...]:
+        shapes = {
+            messages.CREATE: (str, bytes, int),
+            messages.SET: (str, bytes, int),
+            messages.DELETE: (str, int),
+            messages.CHECK: (str, int),
+            messages.GUARD: (str, int),
+        }
+        if op not in shapes:
+            raise Failed(errors.Unimplemented, f"operation {op}")
+        if tuple(type(argument) for argument in arguments) != shapes[op]:
+            raise Failed(errors.BadArguments, "wrong arguments")
+        path = arguments[0]
+        if op == messages.CREATE:
+            return self._create(index, stamp, session_id, path, arguments[1], arguments[2])
+        _check_path(path)
+        if op == messages.GUARD:
+            if path not in self.keys or self.keys[path].czxid != arguments[1]:
+                raise Failed(errors.Fenced, path)
+            return ()
+        if op == messages.DELETE and path == "/":
+            raise Failed(errors.BadPath, path)
+        if path not in self.keys:
+            raise Failed(errors.NoNode, path)
+        key = self.keys[path]
+        if arguments[-1] not in (messages.ANY_VERSION, key.version):
+            raise Failed(errors.BadVersion, path)
+        if op == messages.DELETE:
+            if self.children(path):
+                raise Failed(errors.NotEmpty, path)
+            self._remove(path, index)
+            return ()
+        if op == messages.SET:
+            key.data, key.mzxid, key.mtime, key.version = arguments[1], index, stamp, key.version + 1
+            self.events.append((messages.EventKind.CHANGED, path))
+            return (self.stat(path),)
+        return ()
+
+    def _create(
+        self, index: int, stamp: int, session_id: int, path: str, data: bytes, flags: int
+    ) -> tuple[str, tuple[int, ...]]:
+        if not 0 <= flags <= 7:
+            raise Failed(errors.BadArguments, f"flags {flags}")
+        sequential = bool(flags & messages.CreateFlag.SEQUENTIAL)
+        _check_path(path + "0000000000" if sequential else path)
+        if path == "/" and not sequential:
+            raise Failed(errors.NodeExists, path)
+        parent = path[: path.rindex("/")] or "/"
+        missing = [above for above in _above(parent) if above not in self.keys]
+        if missing and not flags & messages.CreateFlag.PARENTS:
+            raise Failed(errors.NoNode, parent)
+        deepest = missing[0] if missing else None
+        lowest = _parent(deepest) if deepest is not None else parent
+        if self.keys[lowest].owner:
+            raise Failed(errors.NoChildrenForEphemerals, lowest)
+        for above in missing:
+            self._add(above, b"", 0, index, stamp)
+        if sequential:
+            number = self.keys[parent].next_number
+            while f"{path}{number:010}" in self.keys:
+                number += 1
+            path = f"{path}{number:010}"
+            self.keys[parent].next_number = number + 1
+        if path in self.keys:
+            raise Failed(errors.NodeExists, path)
+        ephemeral = bool(flags & messages.CreateFlag.EPHEMERAL)
+        self._add(path, data, session_id if ephemeral else 0, index, stamp)
+        return path, self.stat(path)
+
+    def _add(self, path: str, data: bytes, owner: int, index: int, stamp: int) -> None:
+        self.keys[path] = ModelKey(data, index, index, index, stamp, stamp, owner)
+        self._children_changed(path, index)
+        self.events.append((messages.EventKind.CREATED, path))
+
+    def _remove(self, path: str, index: int) -> None:
+        del self.keys[path]
+        self._children_changed(path, index)
+        self.events.append((messages.EventKind.DELETED, path))
+
+    def _children_changed(self, path: str, index: int) -> None:
+        parent = self.keys[_parent(path)]
+        parent.cversion += 1
+        parent.pzxid = index
+
+
+def _split(path: str) -> list[str]:
+    return path.split("/")[1:]
+
+
+def _parent(path: str) -> str:
+    return "/" + "/".join(_split(path)[:-1])
+
+
+def _above(path: str) -> list[str]:
+    """A path and all above it, the root first."""
+    names = [] if path == "/" else _split(path)
+    return ["/" + "/".join(names[:count]) for count in range(len(names) + 1)]
+
+
+def _check_path(path: str) -> None:
+    names = path.split("/")
+    legal = names[0] == "" and len(names) > 1
+    if path != "/":
+        legal = legal and all(name not in ("", ".", "..") for name in names[1:])
+    for character in path:
+        code = ord(character)
+        if code < 0x20 or 0x7F <= code <= 0x9F or 0xD800 <= code <= 0xF8FF or code >= 0xFFF0:
+            legal = False
+    if not legal:
+        raise Failed(errors.BadPath, path)
