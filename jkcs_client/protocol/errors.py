@@ -26,6 +26,8 @@ class JkcsError(Exception):
         """The server that answered, or was last talked to."""
         self.index = index
         """The log index at which the server found this."""
+        self.operation: int | None = None
+        """In a transaction: the place, from 0, of the operation that failed."""
         super().__init__(detail)
 
     def __str__(self) -> str:
@@ -33,6 +35,8 @@ class JkcsError(Exception):
         if self.path is not None and self.path not in self.detail:
             text += f" [{self.path}]"
         where = []
+        if self.operation is not None:
+            where.append(f"operation {self.operation}")
         if self.node:
             where.append(f"node {self.node}")
         if self.index:
@@ -83,6 +87,13 @@ class OutcomeUnknown(AmbiguousError):
 
     code = -303
     summary = "the write was sent but not answered; it may have happened"
+
+
+class LockTimeout(RetryableError):
+    """The lock was not granted in time, and the caller stands in its queue no more."""
+
+    code = -310
+    summary = "the lock was not granted in time"
 
 
 class BadArguments(DefiniteError):

@@ -1,4 +1,4 @@
-"""Frames: a big-endian u32 length, then that many bytes of msgpack arrays, one after another.
+"""Frames: a big-endian u32 length, then that many bytes: one msgpack array of messages, each an array itself.
 
 A frame may carry any number of messages: each side puts into one frame what it has at hand when it
 writes, so the cost of a frame is paid once per write, not per request. Sans I/O: bytes in, messages out.
@@ -6,13 +6,14 @@ writes, so the cost of a frame is paid once per write, not per request. Sans I/O
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import struct
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgpack
 
 from jkcs_client.protocol.errors import ProtocolError
-from jkcs_client.protocol.messages import FRAME_BYTES_MAX, MULTI_OPS_MAX
+from jkcs_client.protocol.messages import FRAME_BYTES_MAX
 
 LENGTH_BYTES = 4
 
@@ -20,20 +21,12 @@ LENGTH_BYTES = 4
 class FrameDecoder:
     """Turns a connection's bytes into messages. After an error it must not be fed again."""
 
-    def __init__(self, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
+    def __init__(self, frame_bytes_max: int = FRAME_BYTES_MAX, array_max: int = FRAME_BYTES_MAX) -> None:
+        """`array_max` bounds every array inside a frame: what a stranger sends may claim arrays within arrays,
+        and each claim is allocated before it is found to be empty."""
         self._frame_bytes_max = frame_bytes_max
+        self._array_max = array_max
         self._buffer = bytearray()
-        self._unpacker = msgpack.Unpacker(
-            use_list=True,
-            raw=False,
-            strict_map_key=True,
-            max_buffer_size=frame_bytes_max,
-            max_str_len=frame_bytes_max,
-            max_bin_len=frame_bytes_max,
-            max_array_len=max(1_000_000, MULTI_OPS_MAX),
-            max_map_len=4096,
-            max_ext_len=0,
-        )
 
     def feed(self, data: bytes) -> list[list[Any]]:
         """All messages that are complete. Raises ProtocolError, naming what is wrong."""
@@ -56,7 +49,7 @@ class FrameDecoder:
             end = at + LENGTH_BYTES + length
             if end > size:
                 break
-            messages += self._messages(view[at + LENGTH_BYTES : end])
+            messages += _messages(view[at + LENGTH_BYTES : end], self._array_max)
             at = end
         if at < size:
             buffer += view[at:]
@@ -69,32 +62,31 @@ class FrameDecoder:
         length = int.from_bytes(buffer[:LENGTH_BYTES], "big")
         return length > self._frame_bytes_max or len(buffer) >= LENGTH_BYTES + length
 
-    def _messages(self, body: memoryview) -> list[list[Any]]:
-        unpacker = self._unpacker
-        before = unpacker.tell()
-        try:
-            unpacker.feed(body)
-            messages = list(unpacker)
-        except Exception as error:  # msgpack raises many kinds; to us all mean: not our protocol
-            raise ProtocolError(f"frame is not valid msgpack: {type(error).__name__}") from error
-        if unpacker.tell() - before != len(body):
-            raise ProtocolError("frame ends inside a message")
-        for message in messages:
-            if type(message) is not list:
-                raise ProtocolError(f"a message must be an array, not {type(message).__name__}")
-        return messages
+
+def _messages(body: memoryview, array_max: int) -> list[list[Any]]:
+    try:
+        # Strings and maps are bounded by the body's own length.
+        messages = msgpack.unpackb(body, raw=False, strict_map_key=True, max_ext_len=0, max_array_len=array_max)
+    except Exception as error:  # msgpack raises many kinds; to us all mean: not our protocol
+        raise ProtocolError(f"frame is not one valid msgpack value: {type(error).__name__}") from error
+    if type(messages) is not list:
+        raise ProtocolError(f"a frame must hold an array of messages, not {type(messages).__name__}")
+    for message in messages:
+        if type(message) is not list:
+            raise ProtocolError(f"a message must be an array, not {type(message).__name__}")
+    return messages
 
 
-def frame(parts: Iterable[bytes]) -> bytes:
+def frame(messages: Sequence[bytes]) -> bytes:
     """One frame around messages that are packed already."""
-    body = b"".join(parts)
-    return len(body).to_bytes(LENGTH_BYTES, "big") + body
+    body = b"".join(messages)
+    return _HEAD.pack(len(body) + _ARRAY_BYTES, _ARRAY32, len(messages)) + body
 
 
-_packer = msgpack.Packer(use_bin_type=True, autoreset=True)
+_HEAD = struct.Struct(">IBI")
+_ARRAY32 = 0xDD
+_ARRAY_BYTES = 5
+"""A msgpack array of any size may begin with this marker and a u32 count."""
 
-
-def pack(message: Any) -> bytes:
-    """Pack one message. Not to be called from two threads at once."""
-    packed: bytes = _packer.pack(message)
-    return packed
+pack: Callable[[Any], bytes] = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+"""Pack one message. Bound once: it is called for every request and answer."""

@@ -1,12 +1,14 @@
 """The native protocol: opcodes, the shape of each message, and the limits both sides keep.
 
 A connection opens with `PREFACE` (magic and version) from the client. After it both directions carry
-frames (see `framing`); a frame holds one or more messages, each a msgpack array. The first message in
+frames (see `framing`); a frame holds an array of messages, each a msgpack array. The first message in
 each direction is the hello; after that:
 
     client -> server   [op, id, *arguments]
     server -> client   [id, code, index, *result]         answer; when code is not OK: [id, code, index, detail]
     server -> client   [0, watch id, kind, index, path]   event
+    server -> client   [0, code, index, detail]           farewell: why the server is about to close the connection;
+                                                          with SESSION_EXPIRED the session is over as well
 
 Answers and events come in one order per connection: a request's answer never overtakes that of an earlier
 request, and never the events that precede the state it shows. `index` is the log index as of which
@@ -23,7 +25,8 @@ may forget those.
                -> [OK, session id, password, timeout in ms, index, node, value bytes max,
                    requests in flight max, serial]
                -> [code, detail], then the connection is closed
-               `serial` is the last one the session has applied
+               `serial` is the last one the session has applied; a timeout of 0 asks for a connection
+               without a session, which may read and watch but not write
     GET        path, level                     -> data, stat
     EXISTS     path, level                     -> stat or nil
     CHILDREN   path, level                     -> [names, sorted], stat
@@ -141,6 +144,8 @@ PATH_BYTES_MAX = 4096
 MULTI_OPS_MAX = 4096
 MULTI_BYTES_MAX = 4 << 20
 """The values of one transaction, added up."""
+REQUEST_ARRAY_MAX = 8192
+"""The longest array a server takes from a client: messages in a frame, operations in a transaction."""
 REQUESTS_IN_FLIGHT_MAX = 1024
 """Requests a connection may leave unanswered; beyond it the server stops reading from it."""
 WATCHES_PER_CONNECTION_MAX = 100_000

@@ -1,0 +1,60 @@
+"""What the client hands to its caller about keys: `Stat` and `Event`.
+
+Values only; made from the protocol's arrays, which they check. Knows nothing of connections.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from jkcs_client.protocol.errors import ProtocolError
+from jkcs_client.protocol.messages import STAT_FIELDS, EventKind
+
+MILLISECONDS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """A key's facts, under ZooKeeper's names, and the log index as of which they are true."""
+
+    czxid: int
+    """Log index at which the key was created; no other key of this path ever has the same."""
+    mzxid: int
+    """Log index of the last change of the key's value."""
+    pzxid: int
+    """Log index of the last change of its list of children."""
+    ctime: float
+    """When it was created, in seconds since 1970 by the clock of the leader of that time."""
+    mtime: float
+    """When its value was last changed, likewise."""
+    version: int
+    """How often the value has been changed."""
+    cversion: int
+    """How often the list of children has been changed."""
+    ephemeral_owner: int
+    """The session that the key ends with, or 0."""
+    data_length: int
+    num_children: int
+    index: int
+    """The log index as of which all this is true: a watch with `since=index` misses nothing."""
+
+    @classmethod
+    def of(cls, fields: Any, index: int) -> Stat:
+        """From the protocol's array. Raises ProtocolError when it is none."""
+        if type(fields) is not list or len(fields) != len(STAT_FIELDS) or not all(type(x) is int for x in fields):
+            raise ProtocolError(f"a stat has {len(STAT_FIELDS)} integers, got {fields!r:.200}")
+        czxid, mzxid, pzxid, ctime, mtime, version, cversion, owner, length, children = fields
+        times = (ctime / MILLISECONDS, mtime / MILLISECONDS)
+        return cls(czxid, mzxid, pzxid, *times, version, cversion, owner, length, children, index)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something happened to a key that is watched."""
+
+    kind: EventKind
+    path: str
+    """The key it happened to, as the caller would name it."""
+    index: int
+    """The log index of the command that did it."""
