@@ -1,0 +1,369 @@
+"""The configuration of one node: a frozen value, and the rules that make it from flags, environment and file.
+
+Knows nothing of files, processes or the command line: whoever read the TOML file and the flags passes
+them in as dictionaries. Called by those who embed a node (`NodeConfig(...)`) and by `jkcs serve` (`load`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from jkcs_client.protocol.messages import SESSION_TIMEOUT_MS_MAX, SESSION_TIMEOUT_MS_MIN
+from journal.limits import Limits, Timing
+
+Address = tuple[str, int]
+"""Host and port. The host is a name or an IP address, without brackets."""
+
+DEFAULT_LISTEN: Address = ("127.0.0.1", 2181)
+DEFAULT_LIMITS = Limits()
+DEFAULT_TIMING = Timing()
+URL_PREFIX = "jkcs://"
+ENVIRONMENT_PREFIX = "JKCS_"
+MEMBERS_MAX = 9
+"""Voters in one cluster. More only make every write slower."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_HOST = re.compile(r"[^\s,=/\[\]]+")
+
+
+class ConfigError(ValueError):
+    """A value that cannot be used. `field` names it, `why` says what is wrong with it."""
+
+    def __init__(self, field: str, why: str, source: str = "") -> None:
+        self.field = field
+        self.why = why
+        self.source = source
+        """Where the value came from: a flag, an environment variable, a place in the file; empty when passed in."""
+        super().__init__(f"{field}: {why}" + (f" (from {source})" if source else ""))
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class NodeConfig:
+    """What one node of a cluster must know. Built from text or values alike; the fields are always plain values."""
+
+    data_dir: Path
+    me: str
+    """This node's name; it has an address among `peers`."""
+    peers: Mapping[str, Address]
+    """All members, this node too, with the addresses where they speak to each other; in order of their names."""
+    listen: Address
+    """Where clients connect. Port 0 takes any free one."""
+    cluster: str
+    """Nodes of another cluster, or with another cluster's data, are refused."""
+    limits: Limits
+    timing: Timing
+    session_timeout_min: float
+    """Seconds; what a client asks for is brought between this and `session_timeout_max`."""
+    session_timeout_max: float
+    history_events: int
+    """Events kept, so that a watch may resume after its client was away."""
+    fsync: bool
+    """False loses acknowledged writes in a power failure: for tests and throw-away data only."""
+    peer_listen: Address | None
+    """Where to listen for peers, when that is not this node's own address among `peers`."""
+
+    def __init__(
+        self,
+        data_dir: str | Path,
+        me: str,
+        peers: Mapping[str, Address] | Mapping[str, str] | str,
+        listen: Address | str = DEFAULT_LISTEN,
+        cluster: str = "jkcs",
+        limits: Limits = DEFAULT_LIMITS,
+        timing: Timing = DEFAULT_TIMING,
+        session_timeout_min: float = SESSION_TIMEOUT_MS_MIN / 1000,
+        session_timeout_max: float = SESSION_TIMEOUT_MS_MAX / 1000,
+        history_events: int = 100_000,
+        fsync: bool = True,
+        peer_listen: Address | str | None = None,
+    ) -> None:
+        """Raises ConfigError for text that cannot be read; `check` looks at what the values mean."""
+        if not str(data_dir):
+            raise ConfigError("data_dir", "must name a directory")
+        values: dict[str, Any] = {
+            "data_dir": Path(data_dir),
+            "me": me,
+            "peers": parse_peers(peers),
+            "listen": parse_address("listen", listen),
+            "cluster": cluster,
+            "limits": limits,
+            "timing": timing,
+            "session_timeout_min": float(session_timeout_min),
+            "session_timeout_max": float(session_timeout_max),
+            "history_events": history_events,
+            "fsync": fsync,
+            "peer_listen": None if peer_listen is None else parse_address("peer_listen", peer_listen),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def peer_bind(self) -> Address:
+        """Where this node listens for its peers."""
+        return self.peer_listen or self.peers[self.me]
+
+    def check(self) -> None:
+        """Raise ConfigError, a ValueError, naming the first field that cannot be right, and why."""
+        for field, name in (("me", self.me), ("cluster", self.cluster)):
+            _check_name(field, name)
+        if self.me not in self.peers:
+            raise ConfigError("me", f"{self.me!r} is not among the members {', '.join(self.peers)}")
+        if len(self.peers) > MEMBERS_MAX:
+            raise ConfigError("peers", f"{len(self.peers)} members, at most {MEMBERS_MAX} are of use")
+        self._check_addresses()
+        if not 0.1 <= self.session_timeout_min <= self.session_timeout_max:
+            raise ConfigError(
+                "session_timeout_min",
+                f"{self.session_timeout_min:g} s must be at least 0.1 s and at most session_timeout_max"
+                f" ({self.session_timeout_max:g} s)",
+            )
+        if self.history_events < 1:
+            raise ConfigError("history_events", f"{self.history_events} must be at least 1")
+        for field, part in (("limits", self.limits), ("timing", self.timing)):
+            try:
+                part.check()
+            except ValueError as error:
+                raise ConfigError(field, str(error).removeprefix(f"{field}: ")) from None
+
+    def _check_addresses(self) -> None:
+        owners: dict[Address, str] = {}
+        for name, address in self.peers.items():
+            _check_name("peers", name)
+            if address[1] == 0 and len(self.peers) > 1:
+                raise ConfigError("peers", f"{name}'s port is 0, but the other members must know it")
+            if address in owners:
+                raise ConfigError("peers", f"{owners[address]} and {name} share the address {show_address(address)}")
+            owners[address] = name
+        if self.listen[1] != 0 and self.listen == self.peer_bind:
+            raise ConfigError("listen", f"{show_address(self.listen)} is where this node listens for its peers")
+
+
+def _check_name(field: str, name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            field, f"{name!r} is no name: 1 to 64 letters, digits, '.', '_' or '-', a letter or digit first"
+        )
+
+
+def show_address(address: Address) -> str:
+    """`host:port`, with brackets around an IPv6 address."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def parse_address(field: str, value: object) -> Address:
+    """An address from `host:port`, `[ipv6]:port` or a pair. Raises ConfigError naming `field`."""
+    if isinstance(value, str):
+        host, colon, port_text = value.strip().rpartition(":")
+        if not colon or not port_text.isascii() or not port_text.isdigit():
+            raise ConfigError(field, f"{value!r} is no address: HOST:PORT is expected, as in 127.0.0.1:2181")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        elif ":" in host:
+            raise ConfigError(field, f"{value!r}: an IPv6 address needs brackets, as in [::1]:2181")
+        port: object = int(port_text)
+    elif isinstance(value, tuple | list) and len(value) == 2:
+        host, port = value
+    else:
+        raise ConfigError(field, f"{value!r} is no address: HOST:PORT is expected")
+    if not isinstance(host, str) or not _HOST.fullmatch(host):
+        raise ConfigError(field, f"{value!r} has no usable host")
+    if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= 65535:
+        raise ConfigError(field, f"port {port!r} is not between 0 and 65535")
+    return host, port
+
+
+def parse_peers(value: object) -> Mapping[str, Address]:
+    """The members by name, from a mapping or from text; a member without a name is called like its host.
+
+    Text is `n1=host:2182,n2=host:2182` or `jkcs://host1:2182,host2:2182`. Raises ConfigError.
+    """
+    members: dict[str, Address] = {}
+    for name, address in _peer_items(value):
+        if name in members:
+            raise ConfigError("peers", f"two members are called {name!r}: give each its name, as in n1=HOST:PORT")
+        members[name] = parse_address("peers", address)
+    if not members:
+        raise ConfigError("peers", "no members: n1=HOST:PORT,n2=HOST:PORT,... is expected")
+    return MappingProxyType({name: members[name] for name in sorted(members)})
+
+
+def _peer_items(value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, Mapping):
+        yield from value.items()
+        return
+    if not isinstance(value, str):
+        raise ConfigError("peers", f"{value!r} is neither text nor a table of names and addresses")
+    for item in value.strip().removeprefix(URL_PREFIX).rstrip("/").split(","):
+        if not item.strip():
+            continue
+        name, equals, address = item.partition("=")
+        if equals:
+            yield name.strip(), address.strip()
+        else:
+            yield parse_address("peers", item)[0], item
+
+
+# --- from flags, environment and file -------------------------------------------------------------------------
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise ConfigError(name, f"{value!r} is not text")
+    return value
+
+
+def _integer(name: str, value: object) -> int:
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d[\d_]*", value.strip(), re.ASCII):
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise ConfigError(name, f"{value!r} is not a whole number")
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, str) and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", value.strip(), re.ASCII):
+        return float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf"):
+        return float(value)
+    raise ConfigError(name, f"{value!r} is not a number of seconds")
+
+
+_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+def _switch(name: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    word = _WORDS.get(value.strip().lower()) if isinstance(value, str) else None
+    if word is None:
+        raise ConfigError(name, f"{value!r} is neither true nor false")
+    return word
+
+
+_Parser = Callable[[str, object], Any]
+
+_SETTINGS: dict[str, _Parser] = {
+    "data_dir": lambda name, value: str(value) if isinstance(value, Path) else _text(name, value),
+    "me": _text,
+    "peers": lambda name, value: parse_peers(value),
+    "listen": parse_address,
+    "cluster": _text,
+    "session_timeout_min": _number,
+    "session_timeout_max": _number,
+    "history_events": _integer,
+    "fsync": _switch,
+    "peer_listen": parse_address,
+    **{f"limits.{field.name}": _integer for field in fields(Limits)},
+    **{f"timing.{field.name}": _number for field in fields(Timing)},
+}
+_TABLES = ("limits", "timing")
+_REQUIRED = ("data_dir", "me", "peers")
+NOT_SETTINGS = ("JKCS_CONFIG", "JKCS_LOG_LEVEL", "JKCS_URL")
+"""Variables that mean something to the command line, not to a node."""
+
+# Kubernetes puts JKCS_SERVICE_HOST, JKCS_PORT, JKCS_PEERS_PORT_2182_TCP_ADDR and the like into every container
+# beside a service called jkcs: refusing those as unknown would keep a node from starting there.
+_INJECTED = re.compile(r"JKCS_(\w+_)?(SERVICE_(HOST|PORT\w*)|PORT(_\d+_\w+)?)")
+
+
+def load(
+    file: Mapping[str, object] | None, env: Mapping[str, str], flags: Mapping[str, object], *, file_name: str = "file"
+) -> NodeConfig:
+    """A checked configuration: flags before JKCS_* variables before the file.
+
+    `flags` are keyed like the fields; None means not given. Raises ConfigError that says where a bad
+    value came from; a name nobody knows is refused with the nearest one that exists.
+    """
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for name, value, source in (
+        *_from_file(file or {}, file_name),
+        *_from_environment(env),
+        *_from_flags(flags),
+    ):
+        try:
+            values[name] = _SETTINGS[name](name, value)
+        except ConfigError as error:
+            raise ConfigError(error.field, error.why, source) from None
+        sources[name] = source
+    for name in _REQUIRED:
+        if name not in values:
+            flag, variable = _flag_of(name), _variable_of(name)
+            raise ConfigError(name, f"is not set: give {flag}, {variable}, or {name} in the configuration file")
+    return _build(values, sources)
+
+
+def _build(values: dict[str, Any], sources: dict[str, str]) -> NodeConfig:
+    try:
+        config = NodeConfig(
+            limits=Limits(**_table("limits", values)),
+            timing=Timing(**_table("timing", values)),
+            **{name: value for name, value in values.items() if "." not in name},
+        )
+        config.check()
+    except ConfigError as error:
+        # A relation between the entries of a table has as many sources as entries were given.
+        found = {source for name, source in sources.items() if name.partition(".")[0] == error.field}
+        raise ConfigError(error.field, error.why, ", ".join(sorted(found))) from None
+    return config
+
+
+def _table(table: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    start = f"{table}."
+    return {name.removeprefix(start): value for name, value in values.items() if name.startswith(start)}
+
+
+def _from_file(file: Mapping[str, object], file_name: str) -> Iterator[tuple[str, object, str]]:
+    for key, value in file.items():
+        if key not in _TABLES:
+            yield _known(key, key, file_name), value, f"{key} in {file_name}"
+        elif isinstance(value, Mapping):
+            for inner, inner_value in value.items():
+                name = f"{key}.{inner}"
+                yield _known(name, name, file_name), inner_value, f"{name} in {file_name}"
+        else:
+            raise ConfigError(key, f"must be a table [{key}]", file_name)
+
+
+def _from_environment(env: Mapping[str, str]) -> Iterator[tuple[str, object, str]]:
+    names = {_variable_of(name): name for name in _SETTINGS}
+    for variable in sorted(env):
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable in NOT_SETTINGS or _INJECTED.fullmatch(variable):
+            continue
+        if variable not in names:
+            raise ConfigError(variable, "is not a setting" + _nearest(variable, names), "the environment")
+        yield names[variable], env[variable], f"the environment's {variable}"
+
+
+def _from_flags(flags: Mapping[str, object]) -> Iterator[tuple[str, object, str]]:
+    for name, value in flags.items():
+        if value is not None:
+            yield _known(name, _flag_of(name), "the flags"), value, _flag_of(name)
+
+
+def _known(name: str, shown: str, source: str) -> str:
+    if name not in _SETTINGS:
+        raise ConfigError(shown, "is not a setting" + _nearest(name, _SETTINGS), source)
+    return name
+
+
+def _nearest(name: str, known: Mapping[str, object]) -> str:
+    # A key written at the wrong level ("segment_bytes" for "limits.segment_bytes") is near, too.
+    nested = [each for each in known if each.endswith(f".{name}")]
+    near = nested or difflib.get_close_matches(name, sorted(known), n=1)
+    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(known))}"
+
+
+def _flag_of(name: str) -> str:
+    return "--" + name.replace("_", "-").replace(".", "-")
+
+
+def _variable_of(name: str) -> str:
+    return ENVIRONMENT_PREFIX + name.replace(".", "_").upper()

@@ -1,0 +1,186 @@
+"""One server: replica, tree and client connections joined, with every edge passed in.
+
+The node gives it real files, sockets and clocks, the simulator simulated ones; the server does not know
+the difference. It owns the order of start and stop, and what `status` tells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from jkcs_server.config import NodeConfig
+from jkcs_server.serving.listener import ClientProtocol
+from jkcs_server.serving.requests import Requests
+from journal.clock import Scheduler
+from journal.errors import StorageError
+from journal.peers.network import Network
+from journal.raft.ready import Role
+from journal.replica import Replica
+from journal.storage.disk import Disk
+from journal.storage.store import Identity, Store
+from journal.storage.worker import Worker
+from journal.values import Configuration, NodeId
+
+logger = logging.getLogger("jkcs_server")
+
+CONNECTIONS_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """The ways from a server to the world outside."""
+
+    scheduler: Scheduler
+    disk: Disk
+    sync_worker: Worker
+    """One thread, for the log and the metadata only: nothing else may delay a sync."""
+    background_worker: Worker
+    """For snapshots."""
+    network: Network
+    random: random.Random
+    wall: Callable[[], int]
+    """Milliseconds since 1970."""
+    entropy: Callable[[int], bytes]
+    """Unguessable bytes, for session passwords."""
+
+
+class Server:
+    """A member of the cluster that serves clients. Everything runs on the scheduler's thread."""
+
+    def __init__(self, config: NodeConfig, edges: Edges) -> None:
+        """Recovers from the disk: raises StorageError when the data directory cannot be used."""
+        config.check()
+        self.config = config
+        self.edges = edges
+        self.on_failed: Callable[[BaseException], None] = lambda error: None
+        """Called once when the server has stopped by itself."""
+        self.client_address: str | None = None
+        """Where clients reach this server, for `status`; set by who listens."""
+        me = NodeId(config.me)
+        members = tuple(sorted(NodeId(name) for name in config.peers))
+        self.store = Store.open(edges.disk, Identity(config.cluster, me), config.limits, Configuration(members))
+        self._check_members(members)
+        self.requests = Requests(
+            config.me,
+            edges.scheduler,
+            edges.entropy,
+            history_events=config.history_events,
+            timeout_ms_min=round(config.session_timeout_min * 1000),
+            timeout_ms_max=round(config.session_timeout_max * 1000),
+            connections_max=CONNECTIONS_MAX,
+        )
+        self.machine = self.requests.machine
+        self.replica = Replica(
+            me,
+            self.store,
+            {0: self.machine},
+            self.requests,
+            scheduler=edges.scheduler,
+            network=edges.network,
+            sync_worker=edges.sync_worker,
+            background_worker=edges.background_worker,
+            chance=edges.random.random,
+            wall=edges.wall,
+            limits=config.limits,
+            timing=config.timing,
+        )
+        self.requests.bind(self.replica, self.status, self._failed)
+        self._started_at = edges.scheduler.time()
+
+    def _check_members(self, configured: tuple[NodeId, ...]) -> None:
+        """Refuse to start with other members than the data directory knows: two configurations, two quorums."""
+        known = self.store.configuration.members
+        if known != configured:
+            raise StorageError(
+                f"the data directory belongs to a cluster of {', '.join(known)}; "
+                f"the configuration names {', '.join(configured)}"
+            )
+
+    async def start(self) -> None:
+        """Listen to peers and begin to take part."""
+        await self.edges.network.start(self.replica)
+        self.replica.start()
+        self.requests.start()
+
+    def accept(self) -> ClientProtocol:
+        """The server's end of one client connection: an asyncio protocol, whatever carries its bytes."""
+        return ClientProtocol(self.requests.accept)
+
+    async def hand_over(self, seconds: float) -> None:
+        """Let another node lead, if this one does, and wait until it has let go, but not for long."""
+        if self.replica.hand_over():
+            try:
+                await asyncio.wait_for(self.requests.wait_until_following(), seconds)
+            except TimeoutError:
+                logger.warning("%s: nobody took over within %.1f s", self.config.me, seconds)
+
+    async def stop(self) -> None:
+        """Close clients, leave the cluster's traffic, and let running saves end."""
+        self.requests.stop()
+        self.replica.stop()
+        await self.edges.network.close()
+        self.edges.sync_worker.close()
+        self.edges.background_worker.close()
+
+    def _failed(self, error: BaseException) -> None:
+        logger.critical("%s stops: %s", self.config.me, error)
+        self.on_failed(error)
+
+    def status(self) -> dict[str, Any]:
+        """What `jkcs status` shows; see docs/reference/protocol.md."""
+        replica, core, machine = self.replica, self.replica.core, self.machine
+        match = {peer.peer: peer.match for peer in core.progress()}
+        connected = set(self.edges.network.connected())
+        members = [
+            {
+                "node": name,
+                "peer_address": f"{host}:{port}",
+                "client_address": self.client_address if name == self.config.me else None,
+                "role": self._role_of(name),
+                "match_index": core.durable if name == self.config.me else match.get(NodeId(name)),
+                "connected": name == self.config.me or name in connected,
+            }
+            for name, (host, port) in self.config.peers.items()
+        ]
+        snapshot = replica.snapshots.newest
+        return {
+            "node": self.config.me,
+            "cluster": self.config.cluster,
+            "version": package_version(),
+            "pid": os.getpid(),
+            "role": core.role.value,
+            "leader": core.leader,
+            "term": core.term,
+            "uptime_s": round(self.edges.scheduler.time() - self._started_at, 3),
+            "last_index": core.last_index,
+            "commit_index": core.commit,
+            "applied_index": replica.applied,
+            "snapshot_index": snapshot,
+            "log_first_index": self.store.start.index + 1,
+            "keys": len(machine.tree),
+            "sessions": len(machine.sessions),
+            "connections": len(self.requests.connections),
+            "watches": self.requests.hub.count,
+            "members": members,
+        }
+
+    def _role_of(self, name: str) -> str:
+        core = self.replica.core
+        if name == self.config.me:
+            return core.role.value
+        return Role.LEADER.value if name == core.leader else Role.FOLLOWER.value
+
+
+def package_version() -> str:
+    """The installed distribution's version."""
+    try:
+        return version("jkcs")
+    except PackageNotFoundError:
+        return "unknown"

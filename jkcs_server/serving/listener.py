@@ -1,0 +1,95 @@
+"""The clients' port: moves bytes between sockets and connections.
+
+A plain `asyncio.Protocol`, on uvloop where it exists: no task is woken per request or answer. Which protocol
+a client speaks is told by its first bytes; today that is the native one, and anything else is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from typing import cast
+
+from jkcs_server.serving.native import NativeConnection, Sink
+
+logger = logging.getLogger("jkcs_server.listener")
+
+Accept = Callable[[Sink], NativeConnection | None]
+"""Makes the connection behind a socket; None refuses it."""
+
+
+class ClientProtocol(asyncio.Protocol):
+    """One client's socket."""
+
+    def __init__(self, accept: Accept) -> None:
+        self._accept = accept
+        self._connection: NativeConnection | None = None
+        self._transport: asyncio.Transport
+
+    # asyncio's side.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's do not inherit from it
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._connection = self._accept(self)
+        if self._connection is None:
+            logger.warning("refused a client: too many connections")
+            self._transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        connection = self._connection
+        if connection is not None and not connection.closed:
+            connection.receive(data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._connection is not None:
+            self._connection.lost()
+
+    # The connection's side (native.Sink).
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def unsent(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def pause(self) -> None:
+        self._transport.pause_reading()
+
+    def resume(self) -> None:
+        self._transport.resume_reading()
+
+
+class Listener:
+    """The bound port."""
+
+    def __init__(self, accept: Accept) -> None:
+        self._accept = accept
+        self._server: asyncio.Server | None = None
+
+    async def start(self, address: tuple[str, int]) -> tuple[str, int]:
+        """Bind and listen. Returns the address with its real port. Raises OSError naming the address."""
+        loop = asyncio.get_running_loop()
+        host, port = address
+        try:
+            self._server = await loop.create_server(
+                lambda: ClientProtocol(self._accept), host, port, reuse_address=True, backlog=1024
+            )
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise OSError(error.errno, f"cannot listen for clients on {host}:{port}: {reason}") from error
+        bound = self._server.sockets[0].getsockname()
+        return host, bound[1]
+
+    async def close(self) -> None:
+        """Take no more clients. Open connections are the server's to close."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None

@@ -1,0 +1,430 @@
+"""One client's connection in the native protocol, without I/O.
+
+Bytes come in through `receive`, answers and events go out through a `Sink`, in one order (see `lane`).
+The tree is read here; everything that needs the cluster goes through the `Desk`. What a message means is
+said in `jkcs_client.protocol.messages`.
+
+This is the path of every request: messages are the lists that msgpack made, answers are packed at once
+and leave in one write per turn. A write that is refused here still takes its serial in the log, as a
+command without arguments, because the session's serials must stay without a gap.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from jkcs_client.protocol.errors import (
+    OK,
+    BadArguments,
+    Compacted,
+    JkcsError,
+    NoNode,
+    ProtocolError,
+    SessionExpired,
+    Unimplemented,
+)
+from jkcs_client.protocol.framing import FrameDecoder, frame, pack
+from jkcs_client.protocol.messages import (
+    CHILDREN,
+    EXISTS,
+    FIRST_WRITE,
+    GET,
+    LOCAL,
+    MAGIC,
+    PING,
+    PREFACE,
+    REQUEST_ARRAY_MAX,
+    REQUESTS_IN_FLIGHT_MAX,
+    STATUS,
+    SYNC,
+    UNWATCH,
+    VALUE_BYTES_MAX,
+    VERSION,
+    WATCH,
+    WATCHES_PER_CONNECTION_MAX,
+    WatchMode,
+)
+from jkcs_server.serving.lane import Lane
+from jkcs_server.serving.watches import WatchHub
+from jkcs_server.tree.checks import check_path, check_write
+from jkcs_server.tree.machine import TreeMachine
+
+OUTGOING_BYTES_MAX = 64 << 20
+"""Answers and events a client may leave unread; beyond it the connection is closed."""
+
+_WATCH_MODES = tuple(WatchMode)
+
+
+class Sink(Protocol):
+    """The way out of a connection."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def unsent(self) -> int:
+        """Bytes the client has not taken yet."""
+
+    def close(self) -> None:
+        """Close once what was written has left."""
+
+    def pause(self) -> None:
+        """Stop reading from the client."""
+
+    def resume(self) -> None: ...
+
+
+class Desk(Protocol):
+    """What a connection needs of its server."""
+
+    node: str
+    machine: TreeMachine
+    hub: WatchHub
+    confirmed_round: int
+    """Read rounds up to this one are confirmed, and everything they must see is applied."""
+    turn: int
+
+    @property
+    def overloaded(self) -> bool:
+        """Too many writes wait for a leader: clients should be held back."""
+
+    def open_session(self, connection: NativeConnection, timeout_ms: int) -> None: ...
+
+    def attach(self, connection: NativeConnection, session: int, password: bytes) -> None: ...
+
+    def join_round(self, connection: NativeConnection) -> int:
+        """The read round that a read of this moment belongs to."""
+
+    def touch(self, session: int) -> None:
+        """Tell the leader, with the next read round, that this session is alive."""
+
+    def propose(self, command: bytes) -> None: ...
+
+    def has_output(self, connection: NativeConnection) -> None:
+        """`flush` wants to be called at the end of this turn."""
+
+    def gone(self, connection: NativeConnection) -> None: ...
+
+    def status(self) -> dict[str, Any]: ...
+
+
+class NativeConnection:
+    """A connection from its preface to its end. `session` is 0 until the hello is answered, or for ever."""
+
+    __slots__ = (
+        "_decoder",
+        "_desk",
+        "_flagged",
+        "_out",
+        "_paused",
+        "_preface",
+        "_refusals",
+        "_sink",
+        "_waiting",
+        "closed",
+        "greeted",
+        "heard_turn",
+        "lane",
+        "moved_turn",
+        "next_serial",
+        "session",
+        "timeout_ms",
+    )
+
+    def __init__(self, desk: Desk, sink: Sink) -> None:
+        self._desk = desk
+        self._sink = sink
+        self._decoder = FrameDecoder(array_max=REQUEST_ARRAY_MAX)
+        self._preface = b""
+        self.greeted = False
+        """The client's hello has come."""
+        self._waiting: list[list[Any]] | None = None
+        """Requests that came before their session was there."""
+        self._out: list[bytes] = []
+        self._flagged = False
+        """The desk will call `flush`."""
+        self._paused = False
+        self._refusals: dict[int, JkcsError] = {}
+        """Why a write was refused here, until its empty command comes out of the log."""
+        self.lane = Lane(self)
+        self.session = 0
+        self.timeout_ms = 0
+        self.next_serial = 0
+        """The serial the next write must have; 0 when any may come first (after a reattach)."""
+        self.closed = False
+        self.heard_turn = desk.turn
+        """The desk's turn in which the client last sent anything."""
+        self.moved_turn = desk.turn
+        """The desk's turn in which a write was last answered, or came into an empty lane."""
+
+    # Bytes in.
+
+    def receive(self, data: bytes) -> None:
+        """Take what the client sent. What does not follow the protocol ends this connection, and no other."""
+        self.heard_turn = self._desk.turn
+        try:
+            if len(self._preface) < len(PREFACE):
+                data = self._read_preface(data)
+                if not data:
+                    return
+            messages = self._decoder.feed(data)
+            for message in messages:
+                self._take(message)
+        except JkcsError as error:
+            self.refuse(error)
+            return
+        if self._out:
+            self.flush()
+        lane = self.lane
+        if lane and not self._paused and (len(lane) > REQUESTS_IN_FLIGHT_MAX or self._desk.overloaded):
+            self._paused = True
+            self._sink.pause()
+
+    def _read_preface(self, data: bytes) -> bytes:
+        missing = len(PREFACE) - len(self._preface)
+        self._preface += data[:missing]
+        seen = self._preface
+        if not MAGIC.startswith(seen[: len(MAGIC)]):
+            raise ProtocolError(f"not a JKCS client: a connection starts with {MAGIC!r}, not {seen[: len(MAGIC)]!r}")
+        if len(seen) == len(PREFACE) and seen != PREFACE:
+            raise ProtocolError(f"protocol version {seen[-1]} is not spoken here: version {VERSION} is")
+        return data[missing:]
+
+    def _take(self, message: list[Any]) -> None:
+        if not self.greeted:
+            self._hello(message)
+        elif self._waiting is not None:
+            if len(self._waiting) >= REQUESTS_IN_FLIGHT_MAX:
+                raise ProtocolError("too many requests before the hello was answered")
+            self._waiting.append(message)
+        else:
+            self._request(message)
+
+    def _hello(self, message: list[Any]) -> None:
+        shape = [type(field) for field in message]
+        if shape != [int, bytes, int, int] or message[0] < 0 or message[2] < 0:
+            raise ProtocolError("a hello is [session id, password, timeout in ms, highest index seen]")
+        session, password, timeout_ms, _seen = message
+        self.greeted = True
+        if session:
+            # The round that the desk runs for it covers whatever the client has seen anywhere.
+            self._waiting = []
+            self._desk.attach(self, session, password)
+        elif timeout_ms:
+            self._waiting = []
+            self._desk.open_session(self, timeout_ms)
+        else:
+            self._greet(b"", 0, 0)
+
+    # The desk's answers to a hello.
+
+    def attached(self, session: int, password: bytes, timeout_ms: int, serial: int, *, fresh: bool) -> None:
+        """The session is there and this connection owns it."""
+        self.session = session
+        self.timeout_ms = timeout_ms
+        self.next_serial = 1 if fresh else 0
+        self._greet(password, timeout_ms, serial)
+        waiting, self._waiting = self._waiting or [], None
+        try:
+            for message in waiting:
+                self._request(message)
+        except JkcsError as error:
+            self.refuse(error)
+
+    def denied(self, error: JkcsError) -> None:
+        """There will be no session for this hello."""
+        self._emit(pack((error.code, error.detail)))
+        self.close()
+
+    def _greet(self, password: bytes, timeout_ms: int, serial: int) -> None:
+        desk = self._desk
+        index = desk.machine.applied
+        limits = (VALUE_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX)
+        self._emit(pack((OK, self.session, password, timeout_ms, index, desk.node, *limits, serial)))
+
+    def refuse(self, error: JkcsError) -> None:
+        """Say why and close. Whatever was not answered stays unanswered. A stranger's protocol is not answered."""
+        if not self.closed:
+            if self.greeted:
+                self._emit(pack((0, error.code, self._desk.machine.applied, error.detail)))
+            elif MAGIC.startswith(self._preface[: len(MAGIC)]):
+                self._emit(pack((error.code, error.detail)))
+            self.close()
+
+    def close(self) -> None:
+        """Flush and close from this side."""
+        if not self.closed:
+            self.flush()
+            self.lost()
+            self._sink.close()
+
+    def lost(self) -> None:
+        """The connection is gone; the session lives on until it times out or comes back elsewhere."""
+        if not self.closed:
+            self.closed = True
+            self._desk.gone(self)
+
+    # Requests.
+
+    def _request(self, message: list[Any]) -> None:
+        try:
+            op, number = message[0], message[1]
+        except IndexError:
+            raise ProtocolError("a request is [op, id, ...]") from None
+        if type(op) is not int or type(number) is not int:
+            raise ProtocolError("a request starts with two integers: op and id")
+        if op >= FIRST_WRITE:
+            self._write(op, number, message)
+            return
+        if number >= 0:
+            raise ProtocolError(f"a read's id is negative, not {number}")
+        lane = self.lane
+        if op <= CHILDREN:
+            if len(message) == 4 and message[3] == LOCAL:
+                if lane:
+                    lane.local_read(message)
+                else:
+                    self.answer(message)
+                return
+            lane.round_read(self._desk.join_round(self), message)
+        elif op in (PING, SYNC):
+            if op == PING and self.session:
+                self._desk.touch(self.session)
+            lane.round_read(self._desk.join_round(self), message)
+        elif lane:
+            lane.local_read(message)
+        else:
+            self.answer(message)
+
+    def _write(self, op: int, serial: int, message: list[Any]) -> None:
+        if not self.session:
+            raise BadArguments("this connection has no session: it can only read")
+        if serial != self.next_serial and (self.next_serial or serial <= 0):
+            raise ProtocolError(f"write {serial} came where {self.next_serial} was due")
+        self.next_serial = serial + 1
+        try:
+            acked = message[2] if len(message) > 2 else None
+            if type(acked) is not int or not 0 <= acked < serial:
+                raise BadArguments(f"a write is [op, serial, acked, ...], with acked below {serial}")
+            check_write(op, message[3:])
+        except JkcsError as error:
+            self._refusals[serial] = error
+            message = [op, serial, 0]
+        message.insert(1, self.session)
+        if not self.lane:
+            self.moved_turn = self._desk.turn
+        self.lane.write(serial, pack(message))
+
+    # What the lane asks for (lane.Front).
+
+    def propose(self, request: Any) -> None:
+        self._desk.propose(request)
+
+    def answer(self, request: Any) -> None:
+        """Evaluate a read at this moment and answer it."""
+        machine = self._desk.machine
+        op, number = request[0], request[1]
+        try:
+            if op == GET:
+                node = machine.tree.find(request[2])
+                if node is None:
+                    raise self._no_node(request)
+                self._emit(pack((number, OK, machine.applied, node.data, node.stat())))
+            else:
+                self._emit(pack((number, OK, machine.applied, *self._answer(op, request))))
+        except JkcsError as error:
+            self._emit(pack((number, error.code, machine.applied, error.detail)))
+        except (IndexError, TypeError):
+            self._emit(pack((number, BadArguments.code, machine.applied, f"malformed request of op {op}")))
+
+    def _no_node(self, request: list[Any]) -> JkcsError:
+        check_path(request[2])
+        return NoNode(request[2])
+
+    def _answer(self, op: int, request: list[Any]) -> tuple[Any, ...]:
+        """The result of a request that is not a write and not GET."""
+        desk = self._desk
+        tree = desk.machine.tree
+        if op == EXISTS:
+            node = tree.find(request[2])
+            if node is None:
+                check_path(request[2])
+            return (None if node is None else node.stat(),)
+        if op == CHILDREN:
+            node = tree.find(request[2])
+            if node is None:
+                raise self._no_node(request)
+            return node.child_names(), node.stat()
+        if op == SYNC:
+            return ()
+        if op == PING:
+            if self.session and self.session not in desk.machine.sessions:
+                raise SessionExpired(f"session {self.session}")
+            return ()
+        if op == WATCH:
+            return self._watch(*request[2:])
+        if op == UNWATCH:
+            desk.hub.remove(self, request[2])
+            return ()
+        if op == STATUS:
+            return (desk.status(),)
+        raise Unimplemented(f"op {op}")
+
+    def _watch(self, watch_id: int, path: str, mode: int, since: int) -> tuple[Any, ...]:
+        if type(watch_id) is not int or type(since) is not int or since < 0 or mode not in _WATCH_MODES:
+            raise BadArguments("a watch is [watch id, path, mode, since]")
+        check_path(path)
+        hub = self._desk.hub
+        if hub.count_of(self) >= WATCHES_PER_CONNECTION_MAX:
+            raise BadArguments(f"at most {WATCHES_PER_CONNECTION_MAX} watches on one connection")
+        if not hub.add(self, watch_id, path, mode, since):
+            raise Compacted(f"events since index {since} are not kept any more")
+        return ()
+
+    # What the tree tells while it applies (tree.machine.Owner), and the hub (watches.Watcher).
+
+    def on_outcome(self, serial: int, code: int, index: int, result: Any) -> None:
+        lane = self.lane
+        if not lane.outcome(serial):
+            return
+        self.moved_turn = self._desk.turn
+        if code == OK:
+            self._emit(pack((serial, OK, index, *result)))
+        else:
+            refusal = self._refusals.pop(serial, None) if self._refusals else None
+            if refusal is not None:
+                code, result = refusal.code, refusal.detail
+            self._emit(pack((serial, code, index, result)))
+        if lane:
+            lane.drain(self._desk.confirmed_round)
+
+    def on_watch(self, watch_id: int, kind: int, path: str, index: int) -> None:
+        self._emit(pack((0, watch_id, kind, index, path)))
+
+    def on_session_ended(self, index: int, *, expired: bool) -> None:
+        """The session is over: what it left unanswered will never happen. Closes the connection."""
+        if expired:
+            self._emit(pack((0, SessionExpired.code, index, f"session {self.session}")))
+        self.close()
+
+    # Bytes out.
+
+    def _emit(self, packed: bytes) -> None:
+        self._out.append(packed)
+        if not self._flagged:
+            self._flagged = True
+            self._desk.has_output(self)
+
+    def flush(self) -> None:
+        """Write everything that has gathered, as one frame."""
+        self._flagged = False
+        out = self._out
+        if not out or self.closed:
+            return
+        self._out = []
+        self._sink.write(frame(out))
+        if self._sink.unsent() > OUTGOING_BYTES_MAX:
+            # A client that does not read must not fill this server's memory.
+            self.lost()
+            self._sink.close()
+        elif self._paused and len(self.lane) <= REQUESTS_IN_FLIGHT_MAX // 2:
+            self._paused = False
+            self._sink.resume()

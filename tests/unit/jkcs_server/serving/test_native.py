@@ -1,0 +1,414 @@
+"""One client's connection, driven by bytes: what it answers, in which order, and how it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jkcs_client.protocol.errors import (
+    OK,
+    BadArguments,
+    BadPath,
+    Compacted,
+    JkcsError,
+    NoNode,
+    ProtocolError,
+    SessionExpired,
+    Unimplemented,
+)
+from jkcs_client.protocol.framing import FrameDecoder, frame, pack
+from jkcs_client.protocol.messages import (
+    CHILDREN,
+    CREATE,
+    DELETE,
+    EXISTS,
+    FRAME_BYTES_MAX,
+    GET,
+    LINEARIZABLE,
+    LOCAL,
+    PING,
+    PREFACE,
+    REQUESTS_IN_FLIGHT_MAX,
+    SET,
+    STATUS,
+    SYNC,
+    UNWATCH,
+    WATCH,
+    EventKind,
+    WatchMode,
+)
+from jkcs_server.serving.native import NativeConnection
+from jkcs_server.serving.watches import WatchHub
+from jkcs_server.tree.commands import OPEN
+from jkcs_server.tree.machine import TreeMachine
+from journal.record import make_entry
+from journal.values import EntryKind
+
+PASSWORD = b"p" * 16
+
+
+class Desk:
+    """A server of one: proposals are applied when the test says so, rounds are confirmed when it says so."""
+
+    node = "n1"
+
+    def __init__(self) -> None:
+        self.hub = WatchHub(1000)
+        self.machine = TreeMachine(self)
+        self.confirmed_round = 0
+        self.open_round = 1
+        self.turn = 0
+        self.overloaded = False
+        self.proposed: list[bytes] = []
+        self.touched: list[int] = []
+        self.attaching: list[tuple[int, bytes]] = []
+        self.lost: list[NativeConnection] = []
+        self.connection: NativeConnection | None = None
+
+    def open_session(self, connection: NativeConnection, timeout_ms: int) -> None:
+        self.connection = connection
+        self.propose(pack((OPEN, 0, 0, 0, PASSWORD, timeout_ms)))
+
+    def attach(self, connection: NativeConnection, session: int, password: bytes) -> None:
+        self.attaching.append((session, password))
+
+    def join_round(self, connection: NativeConnection) -> int:
+        return self.open_round
+
+    def touch(self, session: int) -> None:
+        self.touched.append(session)
+
+    def propose(self, command: bytes) -> None:
+        self.proposed.append(command)
+
+    def has_output(self, connection: NativeConnection) -> None:
+        pass
+
+    def gone(self, connection: NativeConnection) -> None:
+        self.lost.append(connection)
+        self.hub.remove_all(connection)
+
+    def status(self) -> dict[str, Any]:
+        return {"node": self.node}
+
+    def on_event(self, kind: int, path: str, index: int) -> None:
+        self.hub.on_event(kind, path, index)
+
+    def on_opened(self, password: bytes, session_id: int, index: int) -> None:
+        assert self.connection is not None
+        self.machine.owners[session_id] = self.connection
+        self.connection.attached(session_id, password, 10_000, 0, fresh=True)
+
+    def on_ended(self, session_id: int, index: int, expired: bool) -> None:
+        assert self.connection is not None
+        self.connection.on_session_ended(index, expired=expired)
+
+    def apply(self, connection: NativeConnection) -> None:
+        """Everything proposed comes out of the log in one entry."""
+        commands, self.proposed = self.proposed, []
+        if commands:
+            first = self.machine.applied + 1
+            payload = b"".join(commands)
+            entry = make_entry(first, 1, 1000, EntryKind.COMMANDS, payload, 0, count=len(commands))
+            self.machine.apply(entry)
+        connection.flush()
+
+    def confirm(self, connection: NativeConnection) -> None:
+        self.confirmed_round = self.open_round
+        self.open_round += 1
+        connection.lane.drain(self.confirmed_round)
+        connection.flush()
+
+
+class Client:
+    """The client's end: collects what was written, decoded."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.closed = False
+        self.paused = False
+        self.stuck_bytes = 0
+        self._decoder = FrameDecoder()
+        self.got: list[list[Any]] = []
+        self.connection = NativeConnection(desk, self)
+
+    def write(self, data: bytes) -> None:
+        self.got += self._decoder.feed(data)
+
+    def unsent(self) -> int:
+        return self.stuck_bytes
+
+    def close(self) -> None:
+        self.closed = True
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+
+    def send(self, *messages: Any) -> None:
+        self.connection.receive(frame([pack(message) for message in messages]))
+
+    def take(self) -> list[list[Any]]:
+        got, self.got = self.got, []
+        return got
+
+
+def connected() -> tuple[Desk, Client]:
+    """A client with a session, its hello answered."""
+    desk = Desk()
+    client = Client(desk)
+    client.connection.receive(PREFACE)
+    client.send([0, b"", 10_000, 0])
+    desk.apply(client.connection)
+    (hello,) = client.take()
+    assert hello[:2] == [OK, 1] and hello[5] == "n1"
+    return desk, client
+
+
+def codes(messages: list[list[Any]]) -> list[tuple[int, int]]:
+    return [(message[0], message[1]) for message in messages]
+
+
+def test_a_session_is_opened_through_the_log_before_the_hello_is_answered() -> None:
+    desk = Desk()
+    client = Client(desk)
+    client.connection.receive(PREFACE)
+    client.send([0, b"", 10_000, 0])
+    assert client.take() == []
+    desk.apply(client.connection)
+    (hello,) = client.take()
+    assert hello[0] == OK and hello[2] == PASSWORD and hello[3] == 10_000
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_bytes_may_come_in_any_pieces(size: int) -> None:
+    """Whole, one at a time, and with the next message's beginning behind."""
+    desk = Desk()
+    client = Client(desk)
+    client.connection.receive(PREFACE)
+    client.send([0, b"", 0, 0])
+    data = frame([pack([GET, -1, "/", LOCAL]), pack([EXISTS, -2, "/x", LOCAL])]) + frame([pack([STATUS, -3])])
+    for at in range(0, len(data), size):
+        client.connection.receive(data[at : at + size])
+    assert codes(client.take()[1:]) == [(-1, OK), (-2, OK), (-3, OK)]
+
+
+def test_answers_come_in_the_order_of_the_requests() -> None:
+    desk, client = connected()
+    client.send(
+        [CREATE, 1, 0, "/a", b"1", 0],
+        [GET, -1, "/a", LOCAL],
+        [SET, 2, 0, "/a", b"2", -1],
+        [GET, -2, "/a", LOCAL],
+        [DELETE, 3, 0, "/a", -1],
+        [EXISTS, -3, "/a", LOCAL],
+    )
+    assert client.take() == []
+    desk.apply(client.connection)
+    got = client.take()
+    assert [message[0] for message in got] == [1, -1, 2, -2, 3, -3]
+    assert got[1][3] == b"1" and got[3][3] == b"2" and got[5][3] is None
+
+
+def test_a_linearizable_read_waits_for_its_round_and_a_local_one_does_not() -> None:
+    desk, client = connected()
+    client.send([GET, -1, "/", LOCAL])
+    assert codes(client.take()) == [(-1, OK)]
+    client.send([GET, -2, "/", LINEARIZABLE], [SYNC, -3])
+    assert client.take() == []
+    desk.confirm(client.connection)
+    assert codes(client.take()) == [(-2, OK), (-3, OK)]
+
+
+def test_a_ping_touches_the_session_and_is_answered_by_its_round() -> None:
+    """A ping confirmed by this server alone would promise what only the leader can keep (RELIABILITY 55)."""
+    desk, client = connected()
+    client.send([PING, -1])
+    assert desk.touched == [1] and client.take() == []
+    desk.confirm(client.connection)
+    assert codes(client.take()) == [(-1, OK)]
+
+
+def test_a_ping_of_a_session_that_is_gone_says_so() -> None:
+    desk, client = connected()
+    desk.machine.sessions.end(1)
+    client.send([PING, -1])
+    desk.confirm(client.connection)
+    assert codes(client.take()) == [(-1, SessionExpired.code)]
+
+
+def test_an_event_comes_before_the_answer_of_the_write_that_caused_it() -> None:
+    """And so before any later read could show the new data (W10)."""
+    desk, client = connected()
+    client.send([WATCH, -1, 5, "/a", int(WatchMode.RECURSIVE), 0])
+    client.send([CREATE, 1, 0, "/a", b"", 0], [GET, -2, "/a", LOCAL])
+    desk.apply(client.connection)
+    got = client.take()
+    assert got[0][:2] == [-1, OK]
+    assert got[1] == [0, 5, EventKind.CREATED, 2, "/a"]
+    assert codes(got[2:]) == [(1, OK), (-2, OK)]
+
+
+def test_an_unwatched_watch_is_silent_and_a_compacted_one_refused() -> None:
+    desk, client = connected()
+    client.send([WATCH, -1, 5, "/a", int(WatchMode.PERSISTENT), 0], [UNWATCH, -2, 5])
+    client.send([CREATE, 1, 0, "/a", b"", 0])
+    desk.apply(client.connection)
+    assert codes(client.take()) == [(-1, OK), (-2, OK), (1, OK)]
+    desk.hub.reset(100)
+    client.send([WATCH, -3, 6, "/a", int(WatchMode.PERSISTENT), 99])
+    assert codes(client.take()) == [(-3, Compacted.code)]
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        ([GET, -1, "/none", LOCAL], NoNode),
+        ([CHILDREN, -1, "/none", LOCAL], NoNode),
+        ([GET, -1, "none", LOCAL], BadPath),
+        ([GET, -1, "/a//b", LOCAL], BadPath),
+        ([EXISTS, -1, "/a/", LOCAL], BadPath),
+        ([GET, -1, 7, LOCAL], BadPath),
+        ([GET, -1], BadArguments),
+        ([WATCH, -1, 1, "/a", 9, 0], BadArguments),
+        ([WATCH, -1, "1", "/a", 1, 0], BadArguments),
+        ([WATCH, -1, 1, "/a", 1, -5], BadArguments),
+        ([WATCH, -1, 1], BadArguments),
+        ([WATCH, -1, 1, "a", 1, 0], BadPath),
+        ([15, -1], Unimplemented),
+        ([0, -1], Unimplemented),
+    ],
+)
+def test_a_bad_read_is_answered_with_an_error_and_the_connection_lives(
+    request_: list[Any], error: type[JkcsError]
+) -> None:
+    desk, client = connected()
+    client.send(request_)
+    desk.confirm(client.connection)
+    (answer,) = client.take()
+    assert answer[:2] == [-1, error.code] and isinstance(answer[3], str)
+    assert not client.closed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ([CREATE, 1, 0, "relative", b"", 0], BadPath),
+        ([CREATE, 1, 0, "/a", "text", 0], BadArguments),
+        ([CREATE, 1, 0, "/a", b"", 99], BadArguments),
+        ([CREATE, 1, 0], BadArguments),
+        ([CREATE, 1], BadArguments),
+        ([77, 1, 0, "/a"], Unimplemented),
+        ([OPEN, 1, 0, b"x", 5], Unimplemented),
+    ],
+)
+def test_a_refused_write_takes_its_serial_so_that_the_next_one_is_applied(
+    arguments: list[Any], error: type[JkcsError]
+) -> None:
+    """Serials must stay dense: a hole would block everything behind it for ever."""
+    desk, client = connected()
+    client.send(arguments, [CREATE, 2, 0, "/fine", b"", 0])
+    desk.apply(client.connection)
+    assert codes(client.take()) == [(1, error.code), (2, OK)]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (frame([pack([GET])]), "[op, id"),
+        (frame([pack([GET, 1, "/", LOCAL])]), "negative"),
+        (frame([pack(["get", -1])]), "two integers"),
+        (frame([pack({"op": 1})]), "array"),
+        (frame([pack([CREATE, 5, 0, "/a", b"", 0])]), "where 1 was due"),
+        (frame([b"\xc1"]), "msgpack"),
+        (frame([b"\xdd\x00\x7f\xff\xff" * 500]), "msgpack"),
+        (b"\x00\x00\x00\x01\x07", "array of messages"),
+        (frame([pack([GET, -1, "/", LOCAL])[:-1]]), "msgpack"),
+        ((FRAME_BYTES_MAX + 1).to_bytes(4, "big"), "limit"),
+        (b"\xff\xff\xff\xff", "limit"),
+    ],
+)
+def test_what_is_not_the_protocol_is_told_and_ends_this_connection(data: bytes, said: str) -> None:
+    desk, client = connected()
+    client.connection.receive(data)
+    (farewell,) = client.take()
+    assert farewell[:2] == [0, ProtocolError.code] and said in farewell[3]
+    assert client.closed and desk.lost == [client.connection]
+
+
+def test_garbage_in_place_of_the_preface_is_closed_without_an_answer() -> None:
+    """A browser or a port scanner would not understand it."""
+    client = Client(Desk())
+    client.connection.receive(b"GET / HTTP/1.1\r\n\r\n")
+    assert client.closed and client.got == []
+
+
+def test_another_version_is_refused_by_name() -> None:
+    client = Client(Desk())
+    client.connection.receive(PREFACE[:-1] + b"\x63")
+    (refusal,) = client.take()
+    assert refusal[0] == ProtocolError.code and "version 99" in refusal[1]
+    assert client.closed
+
+
+@pytest.mark.parametrize("hello", [[], [0], ["x", b"", 1, 0], [-1, b"", 1, 0], [0, b"", -1, 0], [0, "", 1, 0]])
+def test_a_malformed_hello_is_refused(hello: list[Any]) -> None:
+    client = Client(Desk())
+    client.connection.receive(PREFACE)
+    client.send(hello)
+    (refusal,) = client.take()
+    assert refusal[0] == ProtocolError.code and client.closed
+
+
+def test_without_a_session_a_connection_reads_but_does_not_write() -> None:
+    desk = Desk()
+    client = Client(desk)
+    client.connection.receive(PREFACE)
+    client.send([0, b"", 0, 0], [STATUS, -1], [CREATE, 1, 0, "/a", b"", 0])
+    got = client.take()
+    assert got[0][:2] == [OK, 0] and got[1][:2] == [-1, OK]
+    assert got[2][:2] == [0, BadArguments.code] and client.closed
+
+
+def test_after_a_reattach_writes_are_answered_from_what_the_session_remembers() -> None:
+    """A write sent again on a new connection happens once (RELIABILITY 49)."""
+    desk, client = connected()
+    client.send([CREATE, 1, 0, "/a", b"", 0])
+    desk.apply(client.connection)
+    again = Client(desk)
+    again.connection.receive(PREFACE)
+    again.send([1, PASSWORD, 10_000, 2])
+    assert desk.attaching == [(1, PASSWORD)]
+    desk.machine.owners[1] = desk.connection = again.connection
+    again.connection.attached(1, PASSWORD, 10_000, 1, fresh=False)
+    again.send([CREATE, 1, 0, "/a", b"", 0], [CREATE, 2, 1, "/b", b"", 0])
+    desk.apply(again.connection)
+    assert codes(again.take()[1:]) == [(1, OK), (2, OK)]
+
+
+def test_an_expired_session_is_told_and_its_connection_closed() -> None:
+    _, client = connected()
+    client.send([CREATE, 1, 0, "/a", b"", 0])
+    client.connection.on_session_ended(9, expired=True)
+    got = client.take()
+    assert got == [[0, SessionExpired.code, 9, "session 1"]]
+    assert client.closed
+
+
+def test_a_client_with_too_much_in_flight_is_not_read_until_it_drains() -> None:
+    """Back-pressure through TCP, instead of memory that grows."""
+    desk, client = connected()
+    client.send(*([CREATE, serial, 0, f"/k{serial}", b"", 0] for serial in range(1, REQUESTS_IN_FLIGHT_MAX + 2)))
+    assert client.paused
+    desk.apply(client.connection)
+    assert not client.paused
+
+
+def test_a_client_that_does_not_read_is_disconnected() -> None:
+    desk, client = connected()
+    client.stuck_bytes = 1 << 30
+    client.send([GET, -1, "/", LOCAL])
+    assert client.closed and desk.lost == [client.connection]
