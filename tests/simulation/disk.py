@@ -1,0 +1,270 @@
+"""A disk that forgets what was not synced, and can fail, per simulated machine.
+
+Every file has two images: what a reader sees now (cached) and what a power cut leaves for sure (durable).
+What lies between is a list of writes and of changes to names; a crash keeps a random part of it, torn at
+sectors. Implements `journal.storage.disk.Disk`; knows nothing of what is in the files.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from journal.errors import DiskFailed
+
+SECTOR_BYTES = 512
+CAPACITY_BYTES = 1 << 30
+
+
+class Crash(BaseException):
+    """The machine ended in the middle of a job. Passes through all of the product's own handlers."""
+
+
+@dataclass(eq=False, slots=True)
+class _File:
+    """One file, independent of its name."""
+
+    cached: bytearray
+    durable: bytearray
+    unsynced: list[tuple[int, bytes]] = field(default_factory=list)
+    """Writes since the last sync, oldest first. Invariant: durable + unsynced == cached."""
+    size_durable: bool = False
+    """Whether the reserved size would survive; without it a crash may leave the file empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Name:
+    """A change of the directory: `name` now means `file` (None: nothing), and `old` nothing any more."""
+
+    name: str
+    file: _File | None
+    old: str | None = None
+
+
+OnDurable = Callable[[str, list[tuple[int, bytes]]], None]
+
+
+class SimDisk:
+    """The data directory of one simulated machine; it outlives the processes that use it."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self._names: dict[str, _File] = {}
+        self._durable_names: dict[str, _File] = {}
+        self._name_changes: list[_Name] = []
+        """Since the last `sync_names`, oldest first."""
+        self.operations = 0
+        """Changes and syncs so far; a crash point is a number in this count."""
+        self.crash_at = -1
+        """The change or sync before which the machine crashes; -1: none."""
+        self.fail_next: DiskFailed | None = None
+        """What the next write or sync raises."""
+        self.on_durable: OnDurable | None = None
+        """Told after each sync which writes of a file it made durable."""
+        self.on_names: Callable[[], None] | None = None
+        """Told after each sync of the names."""
+
+    # What journal.storage.disk.Disk promises.
+
+    def names(self) -> list[str]:
+        return sorted(self._names)
+
+    def size(self, name: str) -> int:
+        return len(self._find(name).cached)
+
+    def read(self, name: str, offset: int, size: int) -> bytes:
+        return bytes(self._find(name).cached[offset : offset + size])
+
+    def create(self, name: str, size: int) -> None:
+        self._change()
+        file = _File(bytearray(size), bytearray(size), size_durable=size == 0)
+        self._names[name] = file
+        self._name_changes.append(_Name(name, file))
+
+    def write(self, name: str, offset: int, buffers: Sequence[bytes]) -> None:
+        self._change()
+        self._maybe_fail(name)
+        data = b"".join(buffers)
+        file = self._find(name)
+        if len(file.cached) < offset + len(data):
+            file.size_durable = False
+        _put(file.cached, offset, data)
+        file.unsynced.append((offset, data))
+
+    def sync(self, name: str) -> None:
+        self._change()
+        self._maybe_fail(name)
+        file = self._find(name)
+        written, file.unsynced = file.unsynced, []
+        for offset, data in written:
+            _put(file.durable, offset, data)
+        file.size_durable = True
+        if self.on_durable is not None:
+            self.on_durable(name, written)
+
+    def rename(self, old: str, new: str) -> None:
+        self._change()
+        file = self._find(old)
+        del self._names[old]
+        self._names[new] = file
+        self._name_changes.append(_Name(new, file, old))
+
+    def remove(self, name: str) -> None:
+        self._change()
+        self._find(name)
+        del self._names[name]
+        self._name_changes.append(_Name(name, None))
+
+    def sync_names(self) -> None:
+        self._change()
+        self._maybe_fail("the directory")
+        self._name_changes.clear()
+        self._durable_names = dict(self._names)
+        if self.on_names is not None:
+            self.on_names()
+
+    def free_bytes(self) -> int:
+        return CAPACITY_BYTES - sum(len(file.cached) for file in self._names.values())
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    # What the simulator does to it.
+
+    def lose_power(self) -> None:
+        """Forget what was not synced, but for a random part of it; whoever comes next reads what is left."""
+        for change in self._surviving_changes():
+            if change.old is not None and self._durable_names.get(change.old) is change.file:
+                del self._durable_names[change.old]
+            if change.file is None:
+                self._durable_names.pop(change.name, None)
+            else:
+                self._durable_names[change.name] = change.file
+        self._name_changes.clear()
+        for name in sorted(self._durable_names):
+            self._tear(self._durable_names[name])
+        self._names = dict(self._durable_names)
+        self._clear_faults()
+
+    def keep_cache(self) -> None:
+        """Only the process ended: the operating system still has everything that was written."""
+        self._clear_faults()
+
+    def flip_bit(self, name: str, offset: int, bit: int) -> None:
+        """Rot: one bit of what lies on the disk changes."""
+        file = self._find(name)
+        for image in (file.cached, file.durable):
+            image[offset] ^= 1 << bit
+
+    def durable_image(self) -> FrozenDisk:
+        """What a power cut would leave now, if it kept nothing that is not synced."""
+        return FrozenDisk({name: bytes(file.durable) for name, file in self._durable_names.items()})
+
+    # Inside.
+
+    def _find(self, name: str) -> _File:
+        file = self._names.get(name)
+        if file is None:
+            raise FileNotFoundError(name)
+        return file
+
+    def _change(self) -> None:
+        if self.operations == self.crash_at:
+            self.crash_at = -1
+            raise Crash
+        self.operations += 1
+
+    def _maybe_fail(self, name: str) -> None:
+        if self.fail_next is not None:
+            error, self.fail_next = self.fail_next, None
+            raise DiskFailed(f"{name}: {error}")
+
+    def _clear_faults(self) -> None:
+        self.crash_at = -1
+        self.fail_next = None
+
+    def _surviving_changes(self) -> list[_Name]:
+        """Most file systems keep a prefix of the changes to names; some keep any part of them."""
+        changes = self._name_changes
+        if self._chance.random() < 0.7:
+            return changes[: self._chance.randint(0, len(changes))]
+        return [change for change in changes if self._chance.random() < 0.5]
+
+    def _tear(self, file: _File) -> None:
+        """Keep, drop or tear each write that was not synced; sectors reach the disk whole, in any order."""
+        chance = self._chance
+        if not file.size_durable and chance.random() < 0.5:
+            file.durable = bytearray()
+            file.unsynced.clear()
+        for offset, data in file.unsynced:
+            fate = chance.random()
+            if fate < 0.35:
+                _put(file.durable, offset, data)
+            elif fate < 0.7:
+                for start, piece in _sectors(offset, data):
+                    if chance.random() < 0.5:
+                        _put(file.durable, start, piece)
+        file.unsynced.clear()
+        file.cached = bytearray(file.durable)
+        file.size_durable = True
+
+
+class FrozenDisk:
+    """A copy of a data directory for checkers: may be read and changed without touching the machine."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.files = {name: bytearray(data) for name, data in files.items()}
+
+    def names(self) -> list[str]:
+        return sorted(self.files)
+
+    def size(self, name: str) -> int:
+        return len(self.files[name])
+
+    def read(self, name: str, offset: int, size: int) -> bytes:
+        if name not in self.files:
+            raise FileNotFoundError(name)
+        return bytes(self.files[name][offset : offset + size])
+
+    def create(self, name: str, size: int) -> None:
+        self.files[name] = bytearray(size)
+
+    def write(self, name: str, offset: int, buffers: Sequence[bytes]) -> None:
+        _put(self.files[name], offset, b"".join(buffers))
+
+    def sync(self, name: str) -> None:
+        """Everything is durable already."""
+
+    def rename(self, old: str, new: str) -> None:
+        self.files[new] = self.files.pop(old)
+
+    def remove(self, name: str) -> None:
+        del self.files[name]
+
+    def sync_names(self) -> None:
+        """Everything is durable already."""
+
+    def free_bytes(self) -> int:
+        return CAPACITY_BYTES
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def _put(image: bytearray, offset: int, data: bytes) -> None:
+    """Write into an image; a gap behind its end reads as zeros."""
+    if len(image) < offset:
+        image.extend(bytes(offset - len(image)))
+    image[offset : offset + len(data)] = data
+
+
+def _sectors(offset: int, data: bytes) -> list[tuple[int, bytes]]:
+    """The pieces of a write that a disk can lose one by one."""
+    pieces = []
+    at, end = offset, offset + len(data)
+    while at < end:
+        stop = min(end, (at // SECTOR_BYTES + 1) * SECTOR_BYTES)
+        pieces.append((at, data[at - offset : stop - offset]))
+        at = stop
+    return pieces

@@ -1,0 +1,179 @@
+"""Joins the checkers to the running servers: what each of them is shown, and when.
+
+Looks into the production objects from outside (their cores, machines and stores) and never changes them;
+where it must be told of something it stands in front of a bound method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, TypeVar
+
+from jkcs_server.tree.machine import TreeMachine
+from journal.errors import StorageError
+from journal.raft.messages import Message
+from journal.raft.ready import Role
+from journal.replica import Replica
+from journal.storage.metadata import META_NAME, Metadata
+from journal.storage.store import Store
+from journal.values import Entry, HardState, Index, NodeId
+from tests.simulation.checkers.durability import DurabilityChecker, DurableLog
+from tests.simulation.checkers.ghost import GhostTree
+from tests.simulation.checkers.raft import RaftChecker
+from tests.simulation.checkers.sessions import SessionChecker
+from tests.simulation.loop import SimLoop
+from tests.simulation.trace import Trace, Violation
+
+if TYPE_CHECKING:
+    from tests.simulation.world import Machine
+
+T = TypeVar("T")
+SNAPSHOT_PREFIX = "snap-"
+LOG_PREFIX = "log-"
+READ_BYTES = 1 << 20
+
+
+class CoreView:
+    """A server's core as the Raft checker wants to see it."""
+
+    __slots__ = ("_core", "_replica")
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._core = replica.core
+
+    @property
+    def leads(self) -> bool:
+        return self._core.role is Role.LEADER
+
+    @property
+    def term(self) -> int:
+        return self._core.term
+
+    @property
+    def commit(self) -> int:
+        return self._core.commit
+
+    @property
+    def applied(self) -> int:
+        return self._replica.applied
+
+    @property
+    def last_index(self) -> int:
+        return self._core.last_index
+
+    def term_at(self, index: int) -> int | None:
+        return self._core._state.log.term_at(Index(index))
+
+
+class WorldObserver:
+    """Implements `tests.simulation.world.Observer` with all checkers that watch servers."""
+
+    def __init__(self, loop: SimLoop, trace: Trace) -> None:
+        self.sessions = SessionChecker(loop.time)
+        self.raft = RaftChecker()
+        self.ghost = GhostTree(self.sessions)
+        self.durability: DurabilityChecker
+        """Set by `watch_disks`."""
+        self._loop = loop
+        self._trace = trace
+        self._views: dict[NodeId, CoreView] = {}
+
+    def watch_disks(self, machines: dict[NodeId, Machine]) -> None:
+        """Follow what becomes durable. Before any server is started."""
+
+        def hard_state(node: NodeId) -> HardState:
+            try:
+                disk = machines[node].disk.durable_image()
+                return Metadata.load(disk).hard_state if META_NAME in disk.names() else HardState()
+            except StorageError:
+                return HardState()
+
+        self.durability = DurabilityChecker(tuple(machines), hard_state)
+        for machine in machines.values():
+            self._watch_disk(machine)
+
+    def _watch_disk(self, machine: Machine) -> None:
+        def on_durable(name: str, written: list[tuple[int, bytes]]) -> None:
+            if name.startswith(LOG_PREFIX):
+                for _, data in written:
+                    self.durability.logs[machine.name].on_written(data)
+
+        def on_names() -> None:
+            log = self.durability.logs[machine.name]
+            log.snapshot = max(log.snapshot, _newest_snapshot(machine.disk.names()))
+
+        machine.disk.on_durable = on_durable
+        machine.disk.on_names = on_names
+
+    # World's news.
+
+    def on_boot(self, machine: Machine) -> None:
+        server = machine.server
+        assert server is not None
+        view = self._views[machine.name] = CoreView(server.replica)
+        self.raft.on_start(machine.name, view)
+        found = _durable_log(server.store)
+        found.snapshot = _newest_snapshot(machine.disk.names())
+        self.durability.on_recovered(machine.name, found, self.raft.newest)
+        self._trace.add(machine.name, f"is up in term {view.term}, log to {view.last_index}, applied {view.applied}")
+        self.ghost.check_state(machine.name, server.machine)
+        self._stand_before_apply(machine.name, server.machine)
+
+    def on_step(self, machine: Machine) -> None:
+        node = machine.name
+        view = self._views[node]
+        committed = self.raft.on_step(node, view)
+        if committed is not None:
+            self.durability.on_commit(committed)
+            self._trace.add(node, f"commits {committed.index} in term {committed.term}")
+
+    def on_send(self, sender: NodeId, to: NodeId, message: Message) -> None:
+        self.raft.on_send(sender, to, message)
+        self.durability.on_send(sender, to, message)
+
+    # Before the machine.
+
+    def _stand_before_apply(self, node: NodeId, machine: TreeMachine) -> None:
+        apply, restore = machine.apply, machine.restore
+
+        def watched_apply(entry: Entry) -> None:
+            if self._safely(lambda: self.raft.on_apply(node, entry)):
+                self._safely(lambda: self.ghost.on_first_apply(entry))
+                self._trace.add(node, f"applies {entry.first}-{entry.last} {entry.kind.name} of term {entry.term}")
+            apply(entry)
+            self._safely(lambda: self.ghost.check_applied(node, entry, machine))
+
+        def watched_restore(chunks: Iterable[bytes]) -> None:
+            restore(chunks)
+            self._trace.add(node, f"restores a snapshot at {machine.applied}")
+            self._safely(lambda: self.ghost.check_state(node, machine))
+
+        # Set on the instance: whoever calls the machine by name meets these first.
+        machine.apply = watched_apply  # type: ignore[method-assign]
+        machine.restore = watched_restore  # type: ignore[method-assign]
+
+    def _safely(self, check: Callable[[], T]) -> T | None:
+        """Let a violation end the run and not become the product's own failure."""
+        try:
+            return check()
+        except Violation as violation:
+            self._loop.fail(violation)
+            return None
+
+
+def _newest_snapshot(names: list[str]) -> int:
+    indices = [name.split("-")[1] for name in names if name.startswith(SNAPSHOT_PREFIX)]
+    return max((int(index) for index in indices if index.isdigit()), default=0)
+
+
+def _durable_log(store: Store) -> DurableLog:
+    """What a store has found, told record by record."""
+    log = DurableLog()
+    index = store.start.index
+    while index < store.last.index:
+        _, entries = store.read(Index(index + 1), READ_BYTES)
+        for entry in entries:
+            log.put(entry.first, entry.last, entry.term, entry.crc)
+        index = entries[-1].last
+    return log

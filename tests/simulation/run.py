@@ -1,0 +1,177 @@
+"""One run of the simulator: chaos, then healing, then the demand that everything comes right.
+
+First only safety is asked for: whatever happens, no checker may object. Then all faults end, and within
+a bounded time there must be a leader, every open call must end, every session of a dead client must be
+gone, and all servers must hold the same state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.simulation.faults import Faults
+from tests.simulation.loop import Deadlock, Livelock, SimLoop, quiet_disposal
+from tests.simulation.observer import WorldObserver
+from tests.simulation.plan import Plan, draw
+from tests.simulation.trace import Trace, Violation
+from tests.simulation.workload import Workload
+from tests.simulation.world import World
+
+LIVENESS_ELECTIONS = 20
+"""Election timeouts within which everything must be well after the faults have ended."""
+SESSION_SECONDS_MAX = 4.0
+CALM_SECONDS = 1.0
+"""The clients go on for so long after the faults have ended."""
+RUN_SECONDS_MAX = 300.0
+POLL_SECONDS = 0.05
+TRACE_LINES_SHOWN = 60
+FRAMES_SHOWN = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one seed."""
+
+    seed: int
+    plan: Plan
+    invariant: str
+    """The name of the promise that was broken, "" when none was."""
+    detail: str
+    """How it was broken, and where in the code that was noticed."""
+    simulated_seconds: float
+    cpu_seconds: float
+    steps: int
+    calls: int
+    commits: int
+    grants: int
+    fingerprint: int
+    """Of the whole trace: equal for equal runs."""
+    lines: tuple[str, ...]
+
+
+def run_seed(seed: int, *, faults: frozenset[str] | None = None, echo: Callable[[str], None] | None = None) -> Outcome:
+    """Run one seed to its end. Never raises for what the product does wrong: that is in the outcome."""
+    began = time.process_time()
+    plan = draw(seed, faults=faults)
+    # What the product would tell an operator is noise here, and costs time.
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with quiet_disposal():
+            run = _Run(plan, echo)
+            failure = run.execute()
+            outcome = run.outcome(failure, time.process_time() - began)
+            del run, failure  # to be collected here, where nobody hears it
+    finally:
+        logging.disable(disabled)
+    return outcome
+
+
+class _Run:
+    """Everything of one run."""
+
+    def __init__(self, plan: Plan, echo: Callable[[str], None] | None) -> None:
+        self._plan = plan
+        self._loop = SimLoop()
+        self._trace = Trace(self._loop.time, echo=echo)
+        self._observer = WorldObserver(self._loop, self._trace)
+        self._world = World(plan, self._loop, self._trace, self._observer)
+        self._observer.watch_disks(self._world.machines)
+        self._load = Workload(self._world, self._observer)
+        self._faults = Faults(self._world, plan, self._load.processes, self._load.crash)
+
+    def execute(self) -> BaseException | None:
+        try:
+            self._loop.run(self._main(), until=RUN_SECONDS_MAX)
+        except (Exception, Deadlock, Livelock) as error:
+            return error
+        return None
+
+    def outcome(self, failure: BaseException | None, cpu_seconds: float) -> Outcome:
+        # Text only: an exception would keep the whole run alive, and does not travel between processes.
+        return Outcome(
+            self._plan.seed,
+            self._plan,
+            _name(failure),
+            "" if failure is None else "".join(traceback.format_exception(failure)[-FRAMES_SHOWN:]).rstrip(),
+            self._loop.time(),
+            cpu_seconds,
+            self._loop.steps,
+            self._load.calls,
+            self._observer.raft.newest.index,
+            self._load.locks.grants,
+            self._trace.fingerprint,
+            tuple(self._trace.lines)[-TRACE_LINES_SHOWN:] if failure is not None else (),
+        )
+
+    async def _main(self) -> None:
+        for machine in self._world.machines.values():
+            self._world.start(machine)
+        self._load.start()
+        self._faults.begin()
+        await self._faults.rage(self._plan.chaos_seconds)
+        self._faults.heal()
+        await self._come_right()
+        self._load.check()
+        for machine in self._world.machines.values():
+            assert machine.server is not None
+            self._observer.ghost.check_final(machine.name, machine.server.machine)
+
+    async def _come_right(self) -> None:
+        """What must happen once nothing is in the way."""
+        bound = LIVENESS_ELECTIONS * self._plan.timing.election_timeout
+        await self._eventually(bound, "no server leads", self._is_led)
+        await asyncio.sleep(CALM_SECONDS)
+        self._load.stopping = True
+        await self._eventually(
+            bound + SESSION_SECONDS_MAX, lambda: f"calls do not end: {self._load.unfinished()}", lambda: self._load.done
+        )
+        sessions = self._observer.ghost.model.sessions
+        await self._eventually(
+            bound + SESSION_SECONDS_MAX,
+            lambda: f"sessions {sorted(sessions)} of dead clients do not end",
+            lambda: not sessions,
+        )
+        await self._eventually(bound, self._describe_lag, self._is_level)
+
+    async def _eventually(self, seconds: float, complaint: str | Callable[[], str], holds: Callable[[], bool]) -> None:
+        deadline = self._loop.time() + seconds
+        while not holds():
+            if self._loop.time() >= deadline:
+                text = complaint if isinstance(complaint, str) else complaint()
+                raise Violation("LIVENESS", f"{seconds:.1f} s after the faults ended {text}")
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _is_led(self) -> bool:
+        servers = [machine.server for machine in self._world.machines.values() if machine.running]
+        return any(server is not None and server.replica.leadership.serving for server in servers)
+
+    def _is_level(self) -> bool:
+        """All servers have applied all that was ever applied, and nothing is under way."""
+        newest = self._observer.ghost.applied
+        servers = [machine.server for machine in self._world.machines.values()]
+        return all(
+            server is not None and server.replica.applied == newest == server.replica.core.last_index
+            for server in servers
+        )
+
+    def _describe_lag(self) -> str:
+        lag = []
+        for machine in self._world.machines.values():
+            if machine.server is None:
+                lag.append(f"{machine.name} is down")
+            else:
+                replica = machine.server.replica
+                lag.append(f"{machine.name} has applied {replica.applied} of {replica.core.last_index}")
+        return f"servers differ: {'; '.join(lag)}"
+
+
+def _name(failure: BaseException | None) -> str:
+    if failure is None:
+        return ""
+    return failure.invariant if isinstance(failure, Violation) else type(failure).__name__

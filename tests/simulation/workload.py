@@ -1,0 +1,138 @@
+"""The clients of one run, and the record of what they were told.
+
+Each client runs in a simulated process of its own, opens one session after another and plays a role in
+each (`actors`). Every call and answer is noted with its true time; histories are judged when the run is
+over. Knows nothing of servers' insides but what the observer keeps.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+
+from jkcs_client import connect
+from jkcs_client.protocol.errors import ClientClosed, RetryableError, SessionExpired
+from tests.simulation.actors import LOCKS, Actor, WriteRecord, fenced_key
+from tests.simulation.checkers.linearizability import Operation, check_registers
+from tests.simulation.checkers.locks import LockBook, check_fenced_writes, check_no_orphans
+from tests.simulation.checkers.watches import WatchLog
+from tests.simulation.loop import Process
+from tests.simulation.observer import WorldObserver
+from tests.simulation.trace import Violation
+from tests.simulation.world import World
+
+ROLES = ("registers", "registers", "registers", "tree", "watcher", "locker", "locker", "locker")
+RESTART_SECONDS_MEAN = 0.5
+
+
+class Workload:
+    """All clients of one run."""
+
+    def __init__(self, world: World, observer: WorldObserver) -> None:
+        self._world = world
+        self.observer = observer
+        self._running: dict[Process, str] = {}
+        """Process -> role."""
+        self._values = 0
+        self.stopping = False
+        """No new calls; those under way come to their end."""
+        self.registers: list[Operation] = []
+        self.writes: list[WriteRecord] = []
+        self.locks = LockBook()
+        self.calls = 0
+        self.watch_logs: dict[Process, WatchLog] = {}
+        """The recursive watch of each client that has one now."""
+
+    def start(self) -> None:
+        for number, role in enumerate(ROLES, start=1):
+            self._start(f"c{number}", role)
+
+    def processes(self) -> list[Process]:
+        return list(self._running)
+
+    def crash(self, process: Process, *, silent: bool) -> None:
+        """A client's process dies; another takes its place."""
+        role = self._running.pop(process)
+        self.watch_logs.pop(process, None)
+        self._world.crash_client(process, silent=silent)
+        seconds = self._chance(f"restart/{process.name}/{self.calls}").expovariate(1.0 / RESTART_SECONDS_MEAN)
+        self._world.links.later(seconds, self._start, process.name, role)
+
+    @property
+    def done(self) -> bool:
+        return not self._running
+
+    def unfinished(self) -> str:
+        return ", ".join(f"{process.name} ({role})" for process, role in self._running.items())
+
+    # When all is over.
+
+    def check(self) -> None:
+        """Judge the histories."""
+        ghost = self.observer.ghost
+        for write in self.writes:
+            ghost.check_write(
+                write.what, write.value, acknowledged=write.acknowledged, refused=write.refused, index=write.index
+            )
+        check_registers(self.registers)
+        for path in LOCKS:
+            states = ghost.histories.get(fenced_key(path), [])
+            check_fenced_writes(path, [int(state.value.split(b":")[1]) for state in states if state.value])
+            check_no_orphans(path, ghost.model.children(path))
+
+    # One client.
+
+    def _start(self, name: str, role: str) -> None:
+        if self.stopping:
+            return
+        process = self._world.client(name)
+        self._running[process] = role
+        seed = self._chance(f"{name}/{self._world.loop.time():.6f}")
+        self._world.run_in(process, self._life(process, role, seed))
+
+    def _chance(self, name: str) -> random.Random:
+        return self._world.chance.stream(f"load/{name}")
+
+    async def _life(self, process: Process, role: str, chance: random.Random) -> None:
+        """One process: a session, and when that is lost another one."""
+        while not self.stopping:
+            try:
+                async with connect(
+                    self._world.url,
+                    session_timeout=chance.choice((1.0, 2.0, 4.0)),
+                    request_timeout=chance.choice((1.0, 3.0, 10.0)),
+                    dialer=self._world.dialer(process),
+                    random=random.Random(chance.random()),
+                ) as client:
+                    self._world.trace.add(process.name, f"has session {client.session_id}")
+                    self.observer.sessions.on_session(client.session_id, process, client.lost.is_set)
+                    await Actor(self, client, process, chance).act(role)
+            except (RetryableError, SessionExpired, ClientClosed) as error:
+                self._world.trace.add(process.name, f"starts over: {type(error).__name__}")
+                await anyio.sleep(chance.uniform(0.1, 0.5))
+        self._running.pop(process, None)
+        self.watch_logs.pop(process, None)
+
+    # What the actors write down.
+
+    def now(self) -> float:
+        return self._world.loop.time()
+
+    def value(self, who: str) -> bytes:
+        """A value that was never used before."""
+        self._values += 1
+        return f"{who}-{self._values}".encode()
+
+    def verify(self, check: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+        """Run a checker; what it finds ends the run, not only the client."""
+        try:
+            return check(*args, **keywords)
+        except Violation as violation:
+            self._world.fail(violation)
+            return None
+
+    def note(self, who: str, text: str) -> None:
+        self._world.trace.add(who, text)

@@ -1,0 +1,289 @@
+"""The simulated world: machines with disks, server processes on them, clients, and the wires between.
+
+Builds the production server on simulated edges, starts it again on what a crash left on its disk, and
+tells the observer what happens. The faults and the workload act through this module; it decides nothing
+by itself.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+import anyio
+from anyio.abc import ByteStream
+
+from jkcs_client.address import Address
+from jkcs_server.config import NodeConfig
+from jkcs_server.server import Edges, Server
+from journal.errors import DiskFailed, StorageError
+from journal.raft.messages import Message
+from journal.values import NodeId
+from tests.simulation.chance import Chance
+from tests.simulation.disk import Crash, SimDisk
+from tests.simulation.links import Links
+from tests.simulation.loop import Process, SimLoop
+from tests.simulation.network import Fabric, SimNetwork
+from tests.simulation.plan import Plan
+from tests.simulation.streams import Connection
+from tests.simulation.trace import Trace, Violation
+from tests.simulation.worker import SimWorker
+
+CLIENT_PORT = 2181
+PEER_PORT = 2182
+CONNECT_SECONDS_MAX = 3.0
+WALL_START_MS = 1_700_000_000_000
+CUT_OPERATIONS_MAX = 12
+RESTART_SECONDS_MEAN = 0.8
+
+
+class Observer(Protocol):
+    """Who checks what happens. Any of these may raise Violation."""
+
+    def on_boot(self, machine: Machine) -> None:
+        """A server process has recovered and is about to take part."""
+
+    def on_step(self, machine: Machine) -> None:
+        """One callback of a server process has run."""
+
+    def on_send(self, sender: NodeId, to: NodeId, message: Message) -> None: ...
+
+
+class Machine:
+    """One simulated computer: its disk stays, its server process comes and goes."""
+
+    def __init__(self, name: NodeId, disk: SimDisk) -> None:
+        self.name = name
+        self.disk = disk
+        self.process: Process | None = None
+        """The server process that runs; None between a crash and the next start."""
+        self.server: Server | None = None
+        """Set once the process has recovered."""
+        self.network: SimNetwork | None = None
+        self.workers: list[SimWorker] = []
+        self.powered = True
+        """A machine without power does not even refuse connections."""
+        self.starts = 0
+        self.wall_skew_ms = 0
+        self.disk_seconds_mean = 0.001
+        self.disk_stall_seconds = 0.0
+        """Added to the next job of the disk."""
+
+    @property
+    def running(self) -> bool:
+        return self.server is not None and self.process is not None and not self.process.dead
+
+
+class World:
+    """Everything that exists in one run."""
+
+    def __init__(self, plan: Plan, loop: SimLoop, trace: Trace, observer: Observer) -> None:
+        self.plan = plan
+        self.loop = loop
+        self.trace = trace
+        self.observer = observer
+        self.chance = Chance(plan.seed)
+        self.links = Links(loop, self.chance.stream("links"))
+        self.fabric = Fabric(self.links, plan.limits)
+        self.fabric.on_send = self._on_send
+        names = tuple(NodeId(f"n{number}") for number in range(1, plan.servers + 1))
+        self.machines = {name: Machine(name, SimDisk(self.chance.stream(f"disk/{name}"))) for name in names}
+        for machine in self.machines.values():
+            machine.disk_seconds_mean = plan.disk_seconds
+        self.peers = {str(name): (str(name), PEER_PORT) for name in names}
+        self.url = "jkcs://" + ",".join(f"{name}:{CLIENT_PORT}" for name in names)
+        self.connections: dict[Connection, None] = {}
+        self._restart_chance = self.chance.stream("restart")
+        self._worker_chance = self.chance.stream("worker")
+
+    # Servers.
+
+    def start(self, machine: Machine) -> None:
+        """Start a server process on whatever the machine's disk holds."""
+        assert machine.process is None, machine.name
+        machine.powered = True
+        machine.starts += 1
+        machine.process = process = Process(machine.name)
+        self.trace.add(machine.name, f"starts ({machine.starts})")
+        self.run_in(process, self._boot(machine, process))
+
+    async def _boot(self, machine: Machine, process: Process) -> None:
+        try:
+            server = self._build(machine, process)
+        except StorageError as error:
+            self.fail(Violation("I11", f"{machine.name} cannot read its own disk: {error}"))
+            return
+        except (DiskFailed, Crash):
+            self.links.later(0.0, self.crash, machine)
+            return
+        machine.server = server
+        self.observer.on_boot(machine)
+        process.after_step = lambda: self.observer.on_step(machine)
+        # Connections of the last process that nobody has told of its end are refused now.
+        self._end_connections(lambda connection: connection.server.name == machine.name and connection.server.dead)
+        await server.start()
+
+    def _build(self, machine: Machine, process: Process) -> Server:
+        stream = f"{machine.name}/{machine.starts}"
+        machine.workers = [
+            SimWorker(
+                self.loop,
+                process,
+                machine.disk,
+                lambda: self._disk_seconds(machine),
+                lambda: self.crash(machine, power=self._worker_chance.random() < 0.5),
+            )
+            for _ in range(2)
+        ]
+        machine.network = SimNetwork(self.fabric, process, machine.name, tuple(self.machines))
+        entropy = self.chance.stream(f"entropy/{stream}")
+        edges = Edges(
+            self.loop,
+            machine.disk,
+            *machine.workers,
+            machine.network,
+            self.chance.stream(f"raft/{stream}"),
+            lambda: WALL_START_MS + int(self.loop.time() * 1000) + machine.wall_skew_ms,
+            entropy.randbytes,
+        )
+        config = NodeConfig(
+            "simulated",
+            machine.name,
+            self.peers,
+            listen=(machine.name, CLIENT_PORT),
+            limits=self.plan.limits,
+            timing=self.plan.timing,
+            history_events=self.plan.history_events,
+        )
+        server = Server(config, edges)
+        server.on_failed = lambda error: self._on_failed(machine, error)
+        return server
+
+    def crash(self, machine: Machine, *, power: bool = False) -> None:
+        """End a server process at this moment; with `power` its machine too, and what was not synced."""
+        process = machine.process
+        if process is None:
+            return
+        self.trace.add(machine.name, "loses power" if power else "is killed")
+        self.loop.crash(process)
+        for worker in machine.workers:
+            worker.cut_short(self._worker_chance.randint(0, CUT_OPERATIONS_MAX))
+        if power:
+            machine.disk.lose_power()
+            machine.powered = False
+        else:
+            machine.disk.keep_cache()
+        machine.process = machine.server = None
+        if machine.network is not None:
+            self.fabric.leave(machine.network, silent=power)
+        self._end_connections(lambda connection: connection.server is process, silent=process if power else None)
+        self.links.later(self._restart_chance.expovariate(1.0 / RESTART_SECONDS_MEAN), self._restart, machine)
+
+    def _restart(self, machine: Machine) -> None:
+        if machine.process is None:
+            self.start(machine)
+
+    def _on_failed(self, machine: Machine, error: BaseException) -> None:
+        """A server has stopped by itself, which only a failing disk may make it do."""
+        if not isinstance(error, DiskFailed):
+            self.fail(error)
+            return
+        self.trace.add(machine.name, f"stops: {error}")
+        # What a failed sync left is not known: the machine comes back with what is surely on its disk.
+        process = machine.process
+        self.links.later(0.01, lambda: machine.process is process and self.crash(machine, power=True))
+
+    def _disk_seconds(self, machine: Machine) -> float:
+        stall, machine.disk_stall_seconds = machine.disk_stall_seconds, 0.0
+        return stall + self._worker_chance.expovariate(1.0 / machine.disk_seconds_mean)
+
+    # Clients.
+
+    def client(self, name: str) -> Process:
+        """A process for a client to run in."""
+        return Process(name)
+
+    def run_in(self, process: Process, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Run code of a process. What it raises fails the run."""
+        task = self.loop.spawn(process, coroutine)
+        task.add_done_callback(lambda done: self._on_done(done.exception()))
+
+    def _on_done(self, error: BaseException | None) -> None:
+        if error is not None:
+            self.fail(error)
+
+    def dialer(self, process: Process) -> Any:
+        """The way from a client's process to the servers (see `jkcs_client.dialer`)."""
+
+        async def dial(address: Address) -> ByteStream:
+            machine = self.machines[NodeId(address.host)]
+            deadline = self.loop.time() + CONNECT_SECONDS_MAX
+            await anyio.sleep(self.links.delay())
+            while not (machine.powered and self.links.is_open_both_ways(process.name, machine.name)):
+                if self.loop.time() > deadline:
+                    raise TimeoutError(f"{address} does not answer")
+                await anyio.sleep(0.25)
+            await anyio.sleep(self.links.delay())
+            if not machine.running:
+                raise ConnectionRefusedError(f"{address} refuses")
+            return self._connect(process, machine)
+
+        return dial
+
+    def crash_client(self, process: Process, *, silent: bool) -> None:
+        self.trace.add(process.name, "vanishes" if silent else "is killed")
+        self.loop.crash(process)
+        self._end_connections(lambda connection: connection.client is process, silent=process if silent else None)
+
+    def _connect(self, process: Process, machine: Machine) -> ByteStream:
+        server, server_process = machine.server, machine.process
+        assert server is not None and server_process is not None
+        connection = Connection(self.links, process, server_process)
+        self.connections[connection] = None
+        self.loop.enter(server_process, lambda: connection.open(server.accept()))
+        return connection.stream
+
+    def _end_connections(self, which: Any, *, silent: Process | None = None) -> None:
+        for connection in [one for one in self.connections if which(one)]:
+            del self.connections[connection]
+            if silent is not None:
+                connection.vanish(silent)
+                self.connections[connection] = None
+            else:
+                connection.reset()
+
+    # Faults that several parts share.
+
+    def pause(self, process: Process, seconds: float) -> None:
+        """Stop a process for some time, as SIGSTOP does."""
+        if process.dead or process.paused:
+            return
+        self.trace.add(process.name, f"pauses for {seconds:.3f} s")
+        self.loop.pause(process)
+        self.links.later(seconds, self._resume, process)
+
+    def _resume(self, process: Process) -> None:
+        if process.paused and not process.dead:
+            self.trace.add(process.name, "goes on")
+            self.loop.resume(process)
+
+    def reset_connection(self, chance: random.Random) -> None:
+        """Break one client's connection."""
+        open_ones = [connection for connection in self.connections if not connection.broken]
+        if open_ones:
+            connection = chance.choice(open_ones)
+            self.trace.add(connection.client.name, f"connection to {connection.server.name} breaks")
+            del self.connections[connection]
+            connection.reset()
+
+    def fail(self, error: BaseException | None) -> None:
+        assert error is not None
+        self.loop.fail(error)
+
+    def _on_send(self, sender: NodeId, to: NodeId, message: Message) -> None:
+        try:
+            self.observer.on_send(sender, to, message)
+        except Violation as violation:
+            # Raised inside the product's code, which must not have a say in it.
+            self.fail(violation)
