@@ -143,7 +143,7 @@ VALUE_BYTES_MAX = 1 << 20
 PATH_BYTES_MAX = 4096
 MULTI_OPS_MAX = 4096
 MULTI_BYTES_MAX = 4 << 20
-"""The values of one transaction, added up."""
+"""The paths and values of one transaction, added up."""
 REQUEST_ARRAY_MAX = 8192
 """The longest array a server takes from a client: messages in a frame, operations in a transaction."""
 REQUESTS_IN_FLIGHT_MAX = 1024

@@ -77,10 +77,10 @@ def demo(keep: bool, as_json: bool) -> None:
         finally:
             cluster.stop()
         kept = keep or not story.held
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:  # Ctrl-C, or SIGTERM by the handler above
         kept = keep
         click.echo("interrupted", err=True)
-        sys.exit(INTERRUPTED)
+        sys.exit(end.code if isinstance(end, SystemExit) else INTERRUPTED)
     finally:
         if not kept:
             shutil.rmtree(directory, ignore_errors=True)

@@ -80,9 +80,11 @@ def show_json(value: Any) -> None:
 
 
 def duration_text(seconds: float) -> str:
-    """`340 ms`, `12 s`, `5 min`, `3 h 20 min`, `2 d 4 h`."""
+    """`340 ms`, `1.2 s`, `12 s`, `5 min`, `3 h 20 min`, `2 d 4 h`."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = int(seconds // 60)

@@ -54,6 +54,9 @@ OUTGOING_BYTES_MAX = 64 << 20
 
 _WATCH_MODES = tuple(WatchMode)
 
+_REFUSED = 0
+"""Opcode of the empty command that a refused write becomes: the tree knows no such operation."""
+
 
 class Sink(Protocol):
     """The way out of a connection."""
@@ -307,7 +310,7 @@ class NativeConnection:
             check_write(op, message[3:])
         except JkcsError as error:
             self._refusals[serial] = error
-            message = [op, serial, 0]
+            message = [_REFUSED, serial, 0]
         message.insert(1, self.session)
         if not self.lane:
             self.moved_turn = self._desk.turn

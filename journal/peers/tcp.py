@@ -91,6 +91,10 @@ class TcpNetwork:
         """Every accepted connection that has not ended."""
         self._heard: dict[NodeId, _Accepted] = {}
         """Of those, the newest of each peer whose handshake is done."""
+        self._encoded_message: Message | None = None
+        """The message sent last ..."""
+        self._encoded: tuple[list[bytes], int] = ([], 0)
+        """... and its frame."""
         self._complaints: set[tuple[str, str]] = set()
         self._complaints_since = 0.0
 
@@ -126,6 +130,15 @@ class TcpNetwork:
             assert to in self.peers, to
             return
         link.send(message)
+
+    def encoded(self, message: Message) -> tuple[list[bytes], int]:
+        """The pieces of a frame and their size. A leader gives all its peers the same message, one after another."""
+        if message is not self._encoded_message:
+            pieces = encode(message)
+            size = sum(map(len, pieces))
+            self._encoded_message = message
+            self._encoded = ([b"".join(pieces)] if size <= JOIN_BYTES_MAX else pieces, size)
+        return self._encoded
 
     def connected(self) -> tuple[NodeId, ...]:
         return tuple(sorted(self._dialed))
@@ -377,8 +390,7 @@ class _Dialed(_Link):
         transport = self.transport
         assert transport is not None
         limits = self.network.limits
-        pieces = encode(message)
-        size = sum(map(len, pieces))
+        pieces, size = self.network.encoded(message)
         assert size <= limits.peer_frame_bytes_max, (type(message).__name__, size, limits.peer_frame_bytes_max)
         waiting = transport.get_write_buffer_size()
         if waiting + size > limits.peer_queue_bytes_max:
@@ -388,8 +400,8 @@ class _Dialed(_Link):
             return
         if not waiting:
             self._dropping = False
-        if size <= JOIN_BYTES_MAX:
-            transport.write(b"".join(pieces))
+        if len(pieces) == 1:
+            transport.write(pieces[0])
         else:
             transport.writelines(pieces)
 

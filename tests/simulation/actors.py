@@ -101,6 +101,7 @@ class Actor:
                 group.start_soon(action)
             await self._until_over()
             if role == "watcher":
+                await self._check_all_seen()
                 group.cancel_scope.cancel()
 
     @property
@@ -337,11 +338,22 @@ class Actor:
                 index = error.index or 0
             except (RetryableError, SessionExpired, ClientClosed):
                 continue
-            log = self._load.watch_logs.get(self._process)
-            # The event was taken in before the answer; its reader may need a turn of the loop.
-            await anyio.sleep(EVENT_SECONDS)
-            if log is not None and self._load.watch_logs.get(self._process) is log:
-                self._load.verify(log.check_seen_up_to, index, f"{key} was read")
+            await self._check_seen(index, f"{key} was read")
+
+    async def _check_all_seen(self) -> None:
+        """At the end: nothing that happened may be missing."""
+        try:
+            await self._check_seen(await self._client.sync(), "the end of the run")
+        except (RetryableError, SessionExpired, ClientClosed):
+            return
+
+    async def _check_seen(self, index: int, what: str) -> None:
+        """State as of `index` was shown: the events up to there were taken in before it."""
+        log = self._load.watch_logs.get(self._process)
+        # The task that waits for the events may need a turn of the loop.
+        await anyio.sleep(EVENT_SECONDS)
+        if log is not None and self._load.watch_logs.get(self._process) is log:
+            self._load.verify(log.check_seen_up_to, index, what)
 
     async def _wait_once(self, key: str) -> None:
         try:

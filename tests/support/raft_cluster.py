@@ -15,17 +15,20 @@ from journal.errors import LogCompacted
 from journal.limits import Limits, Timing
 from journal.raft.core import Core, CoreConfig
 from journal.raft.log import Log
-from journal.raft.messages import Message, SnapshotChunk, SnapshotReply
+from journal.raft.messages import Append, AppendReply, Message, SnapshotChunk, SnapshotReply, VoteReply
 from journal.raft.ready import Leadership, ReadGrant, Ready, Role
+from journal.record import make_entry
 from journal.values import (
     START,
     Configuration,
     Entry,
+    EntryKind,
     HardState,
     Index,
     NodeId,
     Position,
     SnapshotMeta,
+    Term,
 )
 from tests.support.raft_checks import RaftChecks
 
@@ -327,3 +330,111 @@ class Cluster:
 
     def leaders(self) -> list[Node]:
         return [node for node in self.up() if node.core.role is Role.LEADER]
+
+
+def chain(*terms: int, after: Position = START, count: int = 1) -> list[Entry]:
+    """Entries of these terms, one behind the other, each with `count` commands."""
+    entries: list[Entry] = []
+    index, crc = after.index, after.crc
+    for term in terms:
+        payload = f"{term}.{index + 1}".encode()
+        entry = make_entry(index + 1, term, term, EntryKind.COMMANDS, payload, crc, count=count)
+        entries.append(entry)
+        index, crc = entry.last, entry.crc
+    return entries
+
+
+def append_after(previous: Position | Entry, entries: list[Entry], *, term: int, commit: int = 0) -> Append:
+    """A leader's append of `entries` behind `previous`."""
+    position = previous if isinstance(previous, Position) else position_after(previous)
+    return Append(Term(term), position.index, position.term, position.crc, Index(commit), entries)
+
+
+class Alone:
+    """The node n1, while the test plays all others: n2, n3, ..."""
+
+    def __init__(
+        self,
+        *terms: int,
+        size: int = 3,
+        term: int | None = None,
+        vote: str | None = None,
+        withheld: int = 0,
+        limits: Limits | None = None,
+        configuration: Configuration | None = None,
+        count: int = 1,
+    ) -> None:
+        self.cluster = Cluster(size, limits=limits, configuration=configuration)
+        self.cluster.checks.watching = False  # of what the others hold nothing is known but what they say
+        for node in self.cluster.nodes.values():
+            node.crash()
+        self.node = self.cluster[1]
+        self.entries = chain(*terms, count=count)
+        self.disk = self.node.disk
+        self.disk.entries = list(self.entries)
+        at = max(terms, default=0) if term is None else term
+        self.disk.hard_state = HardState(Term(at), NodeId(vote) if vote else None)
+        self.node.withheld = Index(withheld)
+        self.node.start()
+        self.core = self.node.core
+
+    def step(self, sender: str, message: Message, *, save: bool = True) -> list[tuple[str, Message]]:
+        """Hand in a message; returns what the node then sends. Without `save` the disk does nothing."""
+        self.core.step(NodeId(sender), message, self.cluster.now)
+        return self.sent(save=save)
+
+    def sent(self, *, save: bool = True) -> list[tuple[str, Message]]:
+        """What the node has to send now."""
+        self.node.run()
+        while save and self.node.writes:
+            self.node.save()
+            self.node.run()
+        sent = [(str(to), message) for _, to, message in self.cluster.bag]
+        self.cluster.bag.clear()
+        return sent
+
+    def one(self, sender: str, message: Message) -> Message:
+        """Hand in a message; returns the one answer, which must go back to the sender."""
+        ((to, answer),) = self.step(sender, message)
+        assert to == sender, (to, answer)
+        return answer
+
+    def wait(self, seconds: float) -> list[tuple[str, Message]]:
+        """Let time pass at once, then tick; returns what is sent."""
+        self.cluster.now += seconds
+        self.core.tick(self.cluster.now)
+        return self.sent()
+
+    def expire(self) -> list[tuple[str, Message]]:
+        """Let the current deadline pass."""
+        return self.wait(max(self.core.deadline - self.cluster.now, 0.0))
+
+    def grant(self, *voters: str) -> None:
+        """The others grant whatever is asked of them now: a pre-vote or a vote."""
+        core = self.core
+        pre = core._candidate is not None and core._candidate.pre
+        term = Term(core.term + 1) if pre else core.term
+        for voter in voters:
+            self.step(voter, VoteReply(term, True, pre))
+
+    def lead(self) -> Alone:
+        """Make the node lead: it asks, and n2, n3, ... grant until that is enough."""
+        others = [str(name) for name in self.cluster.configuration.members if name != self.node.name]
+        self.expire()
+        self.grant(*others)
+        if self.core.role is not Role.LEADER:
+            self.grant(*others)
+        assert self.core.role is Role.LEADER, self.core.role
+        self.sent()
+        return self
+
+    def acknowledge(self, *peers: str, match: int | None = None) -> list[tuple[str, Message]]:
+        """The peers have the whole log, or it up to `match`."""
+        sent = []
+        for peer in peers:
+            index = self.core.last_index if match is None else Index(match)
+            sent += self.step(peer, AppendReply(self.core.term, index))
+        return sent
+
+    def propose(self, payload: bytes = b"x", count: int = 1) -> Index | None:
+        return self.core.propose(payload, count, 0, self.cluster.now)

@@ -43,12 +43,6 @@ class WatchLog:
                 "W10", f"{self._client}: {what} as of {index} came before the event {self._events[self._next]}"
             )
 
-    def check_complete(self) -> None:
-        """Nothing happens any more, so nothing may be missing."""
-        self._skip_foreign()
-        if self._next < len(self._events):
-            raise Violation("W", f"{self._client} was never told of {self._events[self._next]}")
-
     def _skip_foreign(self) -> None:
         while self._next < len(self._events) and not is_below(self._events[self._next].path, self._path):
             self._next += 1

@@ -55,6 +55,16 @@ def test_a_write_given_up_after_it_was_sent_is_kept_until_it_is_answered() -> No
     assert len(table) == 0
 
 
+def test_a_write_given_up_between_two_connections_is_kept_too() -> None:
+    """It was sent on the first; whether it arrived, only the second can tell."""
+    table = RequestTable()
+    request = write(table)
+    send(table)
+    table.on_connection_lost()
+    assert not table.abandon(request)
+    assert send(table) == [1]
+
+
 def test_everything_unanswered_is_sent_again_in_its_old_order_before_the_rest() -> None:
     """Writes with their serial, reads with new numbers."""
     table = RequestTable()

@@ -152,6 +152,32 @@ async def test_a_cancelled_write_that_was_sent_still_happens_once() -> None:
         assert free_slots(client) == session.OUTSTANDING_MAX
 
 
+async def test_a_cancelled_read_gives_its_place_back_when_the_connection_is_lost() -> None:
+    """It is not sent again, so no answer will ever free it."""
+    cluster = FakeCluster()
+    async with client_of(cluster) as client:
+        cluster.holding = True
+        with anyio.move_on_after(1):
+            await client.exists("/a")
+        assert free_slots(client) == session.OUTSTANDING_MAX - 1
+        cluster.cut()
+        await until(State.SUSPENDED, client)
+        await until(State.CONNECTED, client)
+        cluster.release()
+        assert free_slots(client) == session.OUTSTANDING_MAX
+
+
+async def test_the_server_that_was_lost_is_asked_last() -> None:
+    """It is the one most likely to fail again."""
+    cluster = FakeCluster()
+    async with client_of(cluster) as client:
+        for _ in range(10):
+            cluster.cut()
+            await until(State.SUSPENDED, client)
+            await until(State.CONNECTED, client)
+            assert cluster.dialed[-1] != cluster.dialed[-2]
+
+
 async def test_cancelling_a_call_at_any_step_leaves_the_client_whole() -> None:
     """Wherever it was: before it was sent, in flight, or answered and not yet seen."""
     for steps in range(12):
@@ -275,6 +301,24 @@ async def test_an_answer_that_came_before_a_stall_is_no_success_after_it() -> No
         assert "/a" in cluster.tree.keys
         assert len(outcomes) == 1
         assert client.state is State.EXPIRED
+
+
+async def test_a_stall_between_an_answer_and_its_caller_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another task may block the loop in just that moment."""
+    cluster = FakeCluster()
+    async with client_of(cluster, session_timeout=10) as client:
+        await settle()
+        wake = client._session._wake
+
+        def wake_and_stall() -> None:
+            wake()
+            stall(20)
+
+        monkeypatch.setattr(client._session, "_wake", wake_and_stall)
+        with pytest.raises(OutcomeUnknown, match="answered after its session was lost"):
+            await client.create("/a")
+        monkeypatch.undo()
+        assert client.lost.is_set()
 
 
 async def test_the_state_is_never_better_than_the_clock() -> None:

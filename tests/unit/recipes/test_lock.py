@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from jkcs_client import BadArguments, BadPath, Client, Fenced, SessionExpired
-from jkcs_client.protocol.messages import CHILDREN, DELETE
+from jkcs_client.protocol.messages import CHILDREN, CREATE, DELETE
 from jkcs_client.recipes import Held, Lock, LockLost, LockTimeout
 from tests.support.fake_server import FakeCluster, FakeConnection, client_of
 from tests.support.virtual_time import stall
@@ -226,6 +226,14 @@ async def test_a_deleted_key_cancels_the_block() -> None:
         assert await client.exists("/") is not None, "the session itself goes on"
 
 
+async def test_a_changed_key_is_no_loss() -> None:
+    """The holder may write into its own key, to say how far it is."""
+    async with client_of(FakeCluster()) as client, Lock(client, PATH) as held:
+        for _ in range(3):
+            await client.set(held.key, b"still here")
+            await anyio.sleep(1)
+
+
 async def test_a_block_that_swallows_its_cancellation_still_loses() -> None:
     """Whatever it believes: the lock was not held to the end."""
     cluster = FakeCluster()
@@ -284,6 +292,19 @@ async def test_a_cancellation_from_outside_passes_through_and_releases() -> None
                 await anyio.sleep(1000)
         assert scope.cancelled_caught
         assert places(cluster) == []
+
+
+async def test_a_cancellation_from_outside_comes_before_the_loss() -> None:
+    """Whoever cancelled waits for exactly that; an error in its place would look like a refusal."""
+    async with client_of(FakeCluster()) as client:
+        with anyio.CancelScope() as scope:
+            async with Lock(client, PATH) as held:
+                scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    await client.delete(held.key)
+                    await anyio.sleep(1)
+                await anyio.sleep(1)
+        assert scope.cancelled_caught
 
 
 async def test_the_loss_is_noticed_while_everything_around_is_cancelled() -> None:
@@ -353,6 +374,33 @@ async def test_a_waiter_whose_place_was_deleted_takes_a_new_one() -> None:
         await anyio.sleep(5)
         assert len(grants) == 2
         assert grants[1].token > grants[0].token
+
+
+async def test_a_second_place_is_left_as_cleanly_as_the_first() -> None:
+    """Cancelled while the creation of the new key is in flight: the old key is not the one to take away."""
+    cluster = FakeCluster()
+    async with client_of(cluster) as client, client_of(cluster) as holder:
+        with anyio.move_on_after(5):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(hold, holder, 3, [])
+                await settle()
+                tasks.start_soon(hold, client, 1, [])
+                await settle()
+                await holder.delete(f"{PATH}/{places(cluster)[-1]}")
+                cluster.intercept = lambda connection, message: (
+                    message[0] == CREATE and answer_never(connection, message)
+                )
+        assert cluster.tree.children(PATH) == []
+
+
+def answer_never(connection: FakeConnection, message: list[Any]) -> bool:
+    """Handle a request and let its answer be lost."""
+    cluster = connection.cluster
+    cluster.intercept = None
+    cluster.losing = True
+    connection._request(message)
+    cluster.losing = False
+    return True
 
 
 async def test_the_lock_outlives_the_history() -> None:

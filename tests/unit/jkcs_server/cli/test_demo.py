@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +59,22 @@ def test_claim_that_did_not_hold_fails_the_demo_and_keeps_its_logs(
     assert "1 claim(s) did not hold" in result.output
 
 
-def test_interrupted_demo_removes_its_directory(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_demo_removes_its_directory(
+    number: signal.Signals, code: int, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Who interrupts it does not want it."""
 
     async def run_until_interrupted(self: Demo) -> None:
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), number)
+        await asyncio.Event().wait()
 
     monkeypatch.setattr(Demo, "run", run_until_interrupted)
-    assert run().exit_code == 130
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert run().exit_code == code
+    finally:
+        signal.signal(signal.SIGTERM, before)
     assert not directory.exists()
 
 

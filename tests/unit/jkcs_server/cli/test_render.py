@@ -12,6 +12,8 @@ from jkcs_server.cli.render import duration_text, plain_table, show_table, value
     [
         (0.34, "340 ms"),
         (0.0, "0 ms"),
+        (1.0, "1.0 s"),
+        (9.96, "10 s"),
         (12.4, "12 s"),
         (300, "5 min"),
         (12_000, "3 h 20 min"),

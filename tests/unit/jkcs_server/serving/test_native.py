@@ -20,6 +20,7 @@ from jkcs_client.protocol.errors import (
 from jkcs_client.protocol.framing import FrameDecoder, frame, pack
 from jkcs_client.protocol.messages import (
     CHILDREN,
+    CLOSE,
     CREATE,
     DELETE,
     EXISTS,
@@ -303,6 +304,8 @@ def test_a_bad_read_is_answered_with_an_error_and_the_connection_lives(
         ([CREATE, 1], BadArguments),
         ([77, 1, 0, "/a"], Unimplemented),
         ([OPEN, 1, 0, b"x", 5], Unimplemented),
+        ([CLOSE, 1, 7], BadArguments),
+        ([CLOSE, 1, 0, "extra"], BadArguments),
     ],
 )
 def test_a_refused_write_takes_its_serial_so_that_the_next_one_is_applied(

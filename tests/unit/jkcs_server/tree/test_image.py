@@ -94,7 +94,7 @@ def test_chunks_are_bounded() -> None:
     assert len(sizes) >= 5
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_chunks_may_be_cut_anywhere(data: st.DataObject) -> None:
     """The file they lie in is read in pieces of other sizes."""

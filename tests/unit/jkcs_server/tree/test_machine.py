@@ -156,7 +156,7 @@ commands = values | st.tuples(st.integers(16, 23), st.integers(1, 2), st.integer
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(commands, max_size=12))
 def test_no_command_stops_the_machine(garbage: list[Any]) -> None:
     """For all commands: apply returns, and two machines agree."""

@@ -184,9 +184,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_tree_is_what_the_model_is() -> None:
     """The model is too simple to be wrong in the same way."""
-    run_state_machine_as_test(
-        TreeAgainstModel, settings=settings(max_examples=120, stateful_step_count=50, deadline=None)
-    )
+    run_state_machine_as_test(TreeAgainstModel, settings=settings(max_examples=120, stateful_step_count=50))
 
 
 @pytest.mark.parametrize("seed", range(6))
