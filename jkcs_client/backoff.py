@@ -23,9 +23,11 @@ class Backoff:
         self._next = base
 
     def reset(self) -> None:
+        """The next wait is the shortest again."""
         self._next = self._base
 
     def on_connection_ended(self, lasted: float) -> None:
+        """A connection is over after so many seconds."""
         if lasted >= STABLE:
             self.reset()
 

@@ -18,6 +18,7 @@ class Bell:
         self._rung = anyio.Event()
 
     def ring(self) -> None:
+        """Wake the waiter, if there is one."""
         self._rung.set()
 
     async def wait(self) -> None:

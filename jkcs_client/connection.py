@@ -96,10 +96,12 @@ class Connection:
 
     @property
     def in_flight(self) -> int:
+        """Requests that the server has not answered, pings included."""
         return self._requests.in_flight
 
     @property
     def watch_count(self) -> int:
+        """Watches that are not over."""
         return len(self._watches)
 
     # Calls in.

@@ -10,6 +10,8 @@ from enum import Enum, StrEnum
 
 
 class State(StrEnum):
+    """What a caller can expect, and should do."""
+
     CONNECTING = "connecting"
     """No session yet: `connect` is under way."""
     CONNECTED = "connected"
@@ -56,6 +58,7 @@ class Lifecycle:
 
     @property
     def ended(self) -> bool:
+        """No call can succeed any more."""
         return self.state in ENDED
 
     def on(self, trigger: Trigger) -> State:

@@ -33,6 +33,7 @@ class Liveness:
 
     @property
     def interval(self) -> float:
+        """Seconds between pings, and of tolerated silence."""
         return (self.timeout or SESSIONLESS_TIMEOUT) / INTERVALS
 
     @property
@@ -57,6 +58,7 @@ class Liveness:
             self._waiting_since = now
 
     def on_pinged(self, now: float) -> None:
+        """A ping was queued; the next is due an interval later."""
         self._pinged_at = now
 
     def on_received(self, now: float, unanswered: int) -> None:

@@ -48,6 +48,7 @@ class Operations:
         return local_path(self.chroot, full)
 
     def create(self, path: str, value: bytes, *, ephemeral: bool, sequential: bool, parents: bool) -> Operation:
+        """Raises BadPath, BadArguments, TooLarge; so do the others, as their arguments allow."""
         flags = CreateFlag(0)
         if ephemeral:
             flags |= CreateFlag.EPHEMERAL
@@ -59,15 +60,19 @@ class Operations:
         return CREATE, full, checked_value(value, path), int(flags)
 
     def set(self, path: str, value: bytes, version: int) -> Operation:
+        """Change a value."""
         return SET, self.full(path), checked_value(value, path), checked_version(version)
 
     def delete(self, path: str, version: int) -> Operation:
+        """Delete one key."""
         return DELETE, self.full(path), checked_version(version)
 
     def check(self, path: str, version: int) -> Operation:
+        """Fail unless the key is there."""
         return CHECK, self.full(path), checked_version(version)
 
     def guard(self, path: str, token: int) -> Operation:
+        """Fail unless the key is there and was created at this index."""
         return GUARD, self.full(path), token
 
     def localize(self, error: JkcsError, path: str, full: str) -> None:

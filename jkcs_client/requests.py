@@ -63,9 +63,11 @@ class Request:
 
     @property
     def is_write(self) -> bool:
+        """Whether it changes anything, and so takes a serial."""
         return self.op >= FIRST_WRITE
 
     def settle(self, code: int, index: int, result: Any) -> None:
+        """It is answered, or never will be. Happens once."""
         assert not self.settled, (self.op, self.serial)
         self.settled = True
         self.number = 0
@@ -95,6 +97,7 @@ class RequestTable:
 
     @property
     def in_flight(self) -> int:
+        """How many are sent on this connection and not answered."""
         return len(self._in_flight)
 
     @property
@@ -105,6 +108,7 @@ class RequestTable:
         return self.last_serial
 
     def submit(self, request: Request) -> None:
+        """Queue a new request behind all others."""
         self._queue[request] = None
 
     def abandon(self, request: Request) -> bool:

@@ -114,12 +114,14 @@ class Session:
 
     @property
     def state(self) -> State:
+        """Where the session is, by the clock of this moment."""
         if not self._lifecycle.ended:
             self._check_clock()
         return self._lifecycle.state
 
     @property
     def ended(self) -> bool:
+        """Whether it is known to have ended. Does not look at the clock."""
         return self._lifecycle.ended
 
     async def opened(self) -> None:

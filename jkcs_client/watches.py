@@ -70,9 +70,11 @@ class Watch:
 
     @property
     def once(self) -> bool:
+        """Whether it is over with its first event."""
         return self.mode in _ONCE
 
     def on_registered(self, index: int) -> None:
+        """The server has taken it, at this index."""
         self.registered = True
         self.since = self.since or index
 
@@ -104,6 +106,7 @@ class Watch:
         self._skip = self._last_count if self._last_index > self.since else 0
 
     def end(self, code: int, detail: str) -> None:
+        """No event follows those in the buffer."""
         self.code = code
         self.detail = detail
 
@@ -122,11 +125,13 @@ class WatchTable:
         return self._watches.get(watch.watch_id) is watch
 
     def add(self, watch: Watch) -> None:
+        """Take a new watch in, and give it its id."""
         self._last_id += 1
         watch.watch_id = self._last_id
         self._watches[watch.watch_id] = watch
 
     def remove(self, watch: Watch) -> None:
+        """Forget a watch, if it is there."""
         self._watches.pop(watch.watch_id, None)
 
     def deliver(self, watch_id: int, kind: int, path: str, index: int) -> Watch | None:

@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from anyio.abc import ByteStream
 
-from jkcs_server.config import NodeConfig
+from jkcs_server.config import NodeConfig, show_address
 from jkcs_server.loopback import connect_to
 from jkcs_server.server import Edges, Server
 from jkcs_server.serving.listener import Listener
+from jkcs_server.serving.native import NativeConnection, Sink
 from journal.clock import wall_milliseconds
 from journal.peers.tcp import TcpNetwork
 from journal.storage.disk import FileDisk
@@ -45,6 +46,14 @@ GC_THRESHOLD = 50_000
 a fifth of a create."""
 
 
+def tune_collector() -> None:
+    """Spare the garbage collector what lives long. For a process that is there for its node alone: a host
+    that embeds one decides for itself."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 20)
+
+
 class Node:
     """One member of a cluster, in the running asyncio event loop."""
 
@@ -61,6 +70,8 @@ class Node:
         """Where clients connect, once started; the real port when the configured one is 0."""
         self._server: Server | None = None
         self._listener: Listener | None = None
+        self._disk: FileDisk | None = None
+        self._workers: tuple[ThreadWorker, ...] = ()
         self._failure: asyncio.Future[None] | None = None
         self._stopping = False
 
@@ -75,33 +86,40 @@ class Node:
         loop = asyncio.get_running_loop()
         self._failure = loop.create_future()
         config = self.config
-        disk = FileDisk(config.data_dir, sync=config.fsync)
-        workers = ThreadWorker(loop, "jkcs-sync"), ThreadWorker(loop, "jkcs-background")
+        try:
+            # Clients may connect from here on; they are answered once the server is there.
+            self._listener = Listener(self._accept)
+            self.client_address = await self._listener.start(config.listen)
+            self._disk = FileDisk(config.data_dir, sync=config.fsync)
+            self._server = server = Server(config, self._edges(loop, self._disk))
+            server.on_failed = self._on_failed
+            server.client_address = show_address(self.client_address)
+            await server.start()
+        except BaseException:
+            await self._close()
+            raise
+        clients, peers = show_address(self.client_address), show_address(config.peer_bind)
+        logger.info("%s serves clients on %s, peers on %s", config.me, clients, peers)
+
+    def _edges(self, loop: asyncio.AbstractEventLoop, disk: FileDisk) -> Edges:
+        config = self.config
+        assert self.client_address is not None
+        sync, background = ThreadWorker(loop, "jkcs-sync"), ThreadWorker(loop, "jkcs-background")
+        self._workers = (sync, background)
         network = TcpNetwork(
             NodeId(config.me),
             config.cluster,
             config.peer_bind,
             {NodeId(name): address for name, address in config.peers.items() if name != config.me},
             config.limits,
+            about=show_address(self.client_address),
             sock=self._peer_socket,
         )
         chance = random.Random(secrets.randbits(64))  # noqa: S311 - spreads election timeouts, guards nothing
-        edges = Edges(loop, disk, *workers, network, chance, wall_milliseconds, secrets.token_bytes)
-        try:
-            self._server = Server(config, edges)
-            self._server.on_failed = self._on_failed
-            self._listener = Listener(self._server.requests.accept)
-            await self._server.start()
-            self.client_address = await self._listener.start(config.listen)
-            self._server.client_address = "{}:{}".format(*self.client_address)
-        except BaseException:
-            await self._close(disk, workers)
-            raise
-        self._opened = (disk, workers)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(GC_THRESHOLD, 20, 20)
-        logger.info("%s serves clients on %s:%d, peers on %s:%d", config.me, *self.client_address, *config.peer_bind)
+        return Edges(loop, disk, sync, background, network, chance, wall_milliseconds, secrets.token_bytes)
+
+    def _accept(self, sink: Sink) -> NativeConnection | None:
+        return None if self._server is None else self._server.requests.accept(sink)
 
     async def stop(self) -> None:
         """Hand leadership over, close clients and peers, end running saves. Ends within two seconds."""
@@ -111,16 +129,20 @@ class Node:
         if self._listener is not None:
             await self._listener.close()
         await self._server.hand_over(HAND_OVER_SECONDS)
-        await self._close(*self._opened)
+        await self._close()
 
-    async def _close(self, disk: FileDisk, workers: tuple[ThreadWorker, ThreadWorker]) -> None:
-        if self._listener is not None:
-            await self._listener.close()
-        if self._server is not None:
-            await self._server.stop()
-        for worker in workers:
-            worker.close()
-        disk.close()
+    async def _close(self) -> None:
+        """Close whatever was opened, in reverse order. The disk is closed whatever happens before it."""
+        try:
+            if self._listener is not None:
+                await self._listener.close()
+            if self._server is not None:
+                await self._server.stop()
+            for worker in self._workers:
+                worker.close()
+        finally:
+            if self._disk is not None:
+                self._disk.close()
 
     def _on_failed(self, error: BaseException) -> None:
         if self._failure is not None and not self._failure.done():

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from jkcs_server.config import NodeConfig
+from jkcs_server.config import NodeConfig, show_address
 from jkcs_server.serving.listener import ClientProtocol
 from jkcs_server.serving.requests import Requests
 from journal.clock import Scheduler
@@ -141,13 +141,13 @@ class Server:
         members = [
             {
                 "node": name,
-                "peer_address": f"{host}:{port}",
-                "client_address": self.client_address if name == self.config.me else None,
+                "peer_address": show_address(address),
+                "client_address": self._client_address_of(name),
                 "role": self._role_of(name),
                 "match_index": core.durable if name == self.config.me else match.get(NodeId(name)),
                 "connected": name == self.config.me or name in connected,
             }
-            for name, (host, port) in self.config.peers.items()
+            for name, address in self.config.peers.items()
         ]
         snapshot = replica.snapshots.newest
         return {
@@ -170,6 +170,12 @@ class Server:
             "watches": self.requests.hub.count,
             "members": members,
         }
+
+    def _client_address_of(self, name: str) -> str | None:
+        """Where clients reach a member, as far as it has told."""
+        if name == self.config.me:
+            return self.client_address
+        return self.edges.network.about(NodeId(name)) or None
 
     def _role_of(self, name: str) -> str:
         core = self.replica.core

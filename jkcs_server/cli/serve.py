@@ -109,11 +109,14 @@ def run(config: NodeConfig) -> int:
 
 
 async def _live(config: NodeConfig, node: Node) -> int:
+    from jkcs_server.node import tune_collector
+
     told = _on_signal()
     started = False
     try:
         if not await _unless_told(told, node.start()):
             started = True  # the node has said where it serves
+            tune_collector()
             if not await _unless_told(told, node.failed()):
                 raise RuntimeError("it ended without a reason")
         code = 0

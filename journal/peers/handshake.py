@@ -4,7 +4,7 @@ Each side speaks once, the one that dialed first:
 
     magic "JKPR" | version u16 | length u16 | crc u32 | msgpack array           (little-endian)
 
-    hello     [cluster, my name, the name I expect of you]
+    hello     [cluster, my name, the name I expect of you, what I let my peers know]
     verdict   [accepted, cluster, my name, detail when refused]
 
 The first twelve bytes have this form in every version, so that an old and a new node can still tell
@@ -27,7 +27,7 @@ from journal.values import NodeId
 MAGIC = b"JKPR"
 VERSION = 1
 GREETING_BYTES_MAX = 4096
-"""The array of a greeting: three names and a sentence."""
+"""The array of a greeting: a few names and a sentence."""
 NAME_BYTES_MAX = 255
 
 _PREFIX = struct.Struct("<4sHHI")
@@ -40,16 +40,20 @@ class Identity:
 
     cluster: str
     node: NodeId
+    about: str = ""
+    """What it lets its peers know of itself; means nothing here."""
 
     def check(self) -> None:
         """Raise ValueError for names that cannot travel in a greeting."""
         for what, name in (("cluster", self.cluster), ("node", self.node)):
             if not 0 < len(name.encode()) <= NAME_BYTES_MAX:
                 raise ValueError(f"the name of the {what} must have 1 to {NAME_BYTES_MAX} bytes: {name!r}")
+        if len(self.about.encode()) > NAME_BYTES_MAX:
+            raise ValueError(f"what a node lets its peers know has at most {NAME_BYTES_MAX} bytes: {self.about!r}")
 
 
 def hello(me: Identity, expected: NodeId) -> bytes:
-    return _greeting([me.cluster, me.node, expected])
+    return _greeting([me.cluster, me.node, expected, me.about])
 
 
 def acceptance(me: Identity) -> bytes:
@@ -83,11 +87,11 @@ def take_greeting(received: bytes) -> tuple[list[Any], bytes] | None:
     return _unpack(array), received[end:]
 
 
-def judge_hello(fields: list[Any], me: Identity, members: Container[NodeId]) -> NodeId:
-    """The name of the member that says hello. Raises PeerRefused with the reason, which may be told to it."""
-    if not _has_types(fields, (str, str, str)):
+def judge_hello(fields: list[Any], me: Identity, members: Container[NodeId]) -> Identity:
+    """The member that says hello. Raises PeerRefused with the reason, which may be told to it."""
+    if not _has_types(fields, (str, str, str, str)):
         raise PeerRefused("malformed hello")
-    cluster, node, expected = fields
+    cluster, node, expected, about = fields
     if cluster != me.cluster:
         raise PeerRefused(f"node {node!r} belongs to cluster {cluster!r}, this node to {me.cluster!r}")
     if expected != me.node:
@@ -96,7 +100,7 @@ def judge_hello(fields: list[Any], me: Identity, members: Container[NodeId]) -> 
         raise PeerRefused(f"another node goes by this node's name, {node!r}")
     if node not in members:
         raise PeerRefused(f"node {node!r} is not a member of cluster {me.cluster!r}")
-    return NodeId(node)
+    return Identity(cluster, NodeId(node), about)
 
 
 def judge_verdict(fields: list[Any], me: Identity, expected: NodeId) -> None:

@@ -43,5 +43,8 @@ class Network(Protocol):
     def connected(self) -> tuple[NodeId, ...]:
         """The peers that `send` reaches at present, sorted."""
 
+    def about(self, peer: NodeId) -> str:
+        """What the peer lets others know of itself, as it said when it connected last; empty when it never did."""
+
     async def close(self) -> None:
         """Let go of all connections; what was sent before leaves first, if it can do so quickly."""

@@ -58,7 +58,8 @@ class TcpNetwork:
     """A `Network` over TCP. `peers` may include this node itself, which is then left out.
 
     `sock`, when given, is bound already and takes the place of `listen`: whoever must know the port before
-    the node starts binds it and keeps it bound. `chance` returns numbers in [0, 1) for the jitter.
+    the node starts binds it and keeps it bound. `about` is what peers are told of this node.
+    `chance` returns numbers in [0, 1) for the jitter.
     """
 
     def __init__(
@@ -69,11 +70,14 @@ class TcpNetwork:
         peers: Mapping[NodeId, Address],
         limits: Limits,
         *,
+        about: str = "",
         sock: socket.socket | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self.identity = Identity(cluster, me)
+        self.identity = Identity(cluster, me, about)
         self.identity.check()
+        self._about: dict[NodeId, str] = {}
+        """What each peer said of itself when it connected last."""
         self.limits = limits
         self.peers: dict[NodeId, Address] = {peer: peers[peer] for peer in sorted(peers) if peer != me}
         self._listen = listen
@@ -130,6 +134,9 @@ class TcpNetwork:
             assert to in self.peers, to
             return
         link.send(message)
+
+    def about(self, peer: NodeId) -> str:
+        return self._about.get(peer, "")
 
     def encoded(self, message: Message) -> tuple[list[bytes], int]:
         """The pieces of a frame and their size. A leader gives all its peers the same message, one after another."""
@@ -232,8 +239,10 @@ class TcpNetwork:
         self._accepted.add(link)
         return True
 
-    def on_heard(self, link: _Accepted, peer: NodeId) -> None:
+    def on_heard(self, link: _Accepted, identity: Identity) -> None:
         """`link` has said who it is. A peer dials only when its last connection is gone, so that one is ended."""
+        peer = identity.node
+        self._about[peer] = identity.about
         former = self._heard.get(peer)
         if former is not None:
             former.end("the peer connected anew")
@@ -445,15 +454,15 @@ class _Accepted(_Link):
             if greeting is None:
                 return b""
             fields, rest = greeting
-            peer = judge_hello(fields, network.identity, network.peers)
+            identity = judge_hello(fields, network.identity, network.peers)
         except PeerRefused as error:
             self.end(str(error), refusal(network.identity, str(error)))
             return b""
         if self._patience is not None:
             self._patience.cancel()
         self.transport.write(acceptance(network.identity))
-        network.on_heard(self, peer)
-        self.peer = peer
+        network.on_heard(self, identity)
+        self.peer = identity.node
         return rest
 
 

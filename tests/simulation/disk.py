@@ -151,12 +151,6 @@ class SimDisk:
         """Only the process ended: the operating system still has everything that was written."""
         self._clear_faults()
 
-    def flip_bit(self, name: str, offset: int, bit: int) -> None:
-        """Rot: one bit of what lies on the disk changes."""
-        file = self._find(name)
-        for image in (file.cached, file.durable):
-            image[offset] ^= 1 << bit
-
     def durable_image(self) -> FrozenDisk:
         """What a power cut would leave now, if it kept nothing that is not synced."""
         return FrozenDisk({name: bytes(file.durable) for name, file in self._durable_names.items()})
@@ -211,45 +205,21 @@ class SimDisk:
 
 
 class FrozenDisk:
-    """A copy of a data directory for checkers: may be read and changed without touching the machine."""
+    """A copy of a data directory for checkers to read; the reading half of `journal.storage.disk.Disk`."""
 
     def __init__(self, files: dict[str, bytes]) -> None:
-        self.files = {name: bytearray(data) for name, data in files.items()}
+        self._files = files
 
     def names(self) -> list[str]:
-        return sorted(self.files)
+        return sorted(self._files)
 
     def size(self, name: str) -> int:
-        return len(self.files[name])
+        return len(self._files[name])
 
     def read(self, name: str, offset: int, size: int) -> bytes:
-        if name not in self.files:
+        if name not in self._files:
             raise FileNotFoundError(name)
-        return bytes(self.files[name][offset : offset + size])
-
-    def create(self, name: str, size: int) -> None:
-        self.files[name] = bytearray(size)
-
-    def write(self, name: str, offset: int, buffers: Sequence[bytes]) -> None:
-        _put(self.files[name], offset, b"".join(buffers))
-
-    def sync(self, name: str) -> None:
-        """Everything is durable already."""
-
-    def rename(self, old: str, new: str) -> None:
-        self.files[new] = self.files.pop(old)
-
-    def remove(self, name: str) -> None:
-        del self.files[name]
-
-    def sync_names(self) -> None:
-        """Everything is durable already."""
-
-    def free_bytes(self) -> int:
-        return CAPACITY_BYTES
-
-    def close(self) -> None:
-        """Nothing is held open."""
+        return self._files[name][offset : offset + size]
 
 
 def _put(image: bytearray, offset: int, data: bytes) -> None:

@@ -229,7 +229,8 @@ class SimLoop(asyncio.BaseEventLoop):
         """Run what `process` missed, in the order in which it was due."""
         process.paused = False
         process.resumed_at = self._now
-        self._ready.extend(process.held)
+        # Before what has become ready since: that is younger.
+        self._ready.extendleft(reversed(process.held))
         process.held.clear()
 
     def crash(self, process: Process) -> None:

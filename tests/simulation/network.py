@@ -37,8 +37,6 @@ class Fabric:
         self.links = links
         self.on_send: Callable[[NodeId, NodeId, Message], None] | None = None
         """Told of every message as it leaves, before any fault."""
-        self.sent = 0
-        self.delivered = 0
         self._decoder = Decoder(limits)
         self._up: dict[NodeId, SimNetwork] = {}
         self._channels: dict[tuple[NodeId, NodeId], _Channel] = {}
@@ -78,7 +76,6 @@ class Fabric:
         channel = self._channel(network, to)
         if channel is None:
             return
-        self.sent += 1
         links = self.links
         chance = links.chance
         data = b"".join(encode(message))
@@ -98,7 +95,6 @@ class Fabric:
         sender, receiver = channel.dialer.me, channel.listener
         if channel.lost or not self.links.is_open(sender, receiver.me) or receiver.receiver is None:
             return
-        self.delivered += 1
         for message in self._decoder.feed(data):
             receiver.receiver.on_message(sender, message)
 
@@ -153,6 +149,9 @@ class SimNetwork:
 
     def send(self, to: NodeId, message: Message) -> None:
         self._fabric.send(self, to, message)
+
+    def about(self, peer: NodeId) -> str:
+        return ""
 
     def connected(self) -> tuple[NodeId, ...]:
         return self._fabric.connected(self)

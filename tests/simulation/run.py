@@ -118,9 +118,13 @@ class _Run:
         self._faults.heal()
         await self._come_right()
         self._load.check()
+        digests = set()
         for machine in self._world.machines.values():
             assert machine.server is not None
             self._observer.ghost.check_final(machine.name, machine.server.machine)
+            digests.add(machine.server.machine.digest())
+        if len(digests) > 1:
+            raise Violation("I5", "the servers' digests differ at the end")
 
     async def _come_right(self) -> None:
         """What must happen once nothing is in the way."""

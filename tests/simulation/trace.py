@@ -29,14 +29,12 @@ class Trace:
         self._echo = echo
         self.lines: deque[str] = deque(maxlen=LINES_KEPT)
         """The newest lines; older ones live on in the fingerprint alone."""
-        self.count = 0
         self.fingerprint = 0
         """CRC-32 over every line so far."""
 
     def add(self, who: str, what: str) -> None:
         """Note that `who` did `what` now."""
         line = f"{self._clock():12.6f} {who:<4} {what}"
-        self.count += 1
         self.fingerprint = crc32(line.encode(), self.fingerprint)
         self.lines.append(line)
         if self._echo is not None:

@@ -38,7 +38,6 @@ class SimWorker:
         self._jobs: deque[Job] = deque()
         """The first one is under way."""
         self._failed: BaseException | None = None
-        self.jobs_done = 0
 
     def submit(self, job: Callable[[], T], done: Callable[[T | None, BaseException | None], None]) -> None:
         """Run `job` after those before it; `done` gets its result or its error, on the loop."""
@@ -88,5 +87,4 @@ class SimWorker:
                 # As in `ThreadWorker`: what only concerns one job does not stop the others.
                 if isinstance(raised, DiskFailed) or not isinstance(raised, JournalError):
                     self._failed = raised
-        self.jobs_done += 1
         self._loop.enter(self._process, done, result, error)

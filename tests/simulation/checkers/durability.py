@@ -47,11 +47,6 @@ class DurableLog:
         self._firsts.append(first)
         self._records.append((last, term, crc))
 
-    def reset(self) -> None:
-        """A process has recovered and tells anew what it found."""
-        self._firsts.clear()
-        self._records.clear()
-
     def term_at(self, index: int) -> int | None:
         """The term of the durable record that covers `index`."""
         place = bisect_right(self._firsts, index) - 1

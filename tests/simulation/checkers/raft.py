@@ -60,6 +60,8 @@ class RaftChecker:
     def __init__(self) -> None:
         self.newest = Committed()
         """The furthest position ever committed."""
+        self._newest_of_term: dict[int, int] = {}
+        """Term -> the last index committed in it; entries of older terms before it are committed with it."""
         self.leaders: dict[int, NodeId] = {}
         """Who led each term."""
         self._votes: dict[tuple[NodeId, int], NodeId] = {}
@@ -135,13 +137,16 @@ class RaftChecker:
         leader = self.leaders.setdefault(term, node)
         if leader != node:
             raise Violation("I1", f"{leader} and {node} both lead term {term}")
-        newest = self.newest
-        at_newest = view.term_at(newest.index) if newest.index else 0
-        if view.last_index < newest.index or at_newest not in (None, newest.term):
+        # What was committed in earlier terms must be there. A leader that learns late of its election may
+        # find that a later term has already gone on without it.
+        earlier = max((one for one in self._newest_of_term if one < term), default=0)
+        index = self._newest_of_term.get(earlier, 0)
+        at_index = view.term_at(index)
+        if view.last_index < index or at_index not in (None, earlier):
             raise Violation(
                 "I4",
-                f"{node} leads term {term} with last index {view.last_index}, term {at_newest} at {newest.index},"
-                f" but index {newest.index} was committed with term {newest.term}",
+                f"{node} leads term {term} with last index {view.last_index}, term {at_index} at {index},"
+                f" but index {index} was committed in term {earlier}",
             )
 
     def _on_commit(self, node: NodeId, view: View) -> Committed | None:
@@ -156,6 +161,7 @@ class RaftChecker:
         if commit <= self.newest.index:
             return None
         self.newest = Committed(commit, at_commit)
+        self._newest_of_term[at_commit] = commit
         return self.newest
 
     def _on_vote(self, voter: NodeId, term: int, candidate: NodeId) -> None:

@@ -22,6 +22,7 @@ def test_a_session_is_lost_a_tenth_before_its_timeout() -> None:
 
 
 def test_there_is_nothing_to_lose_before_there_is_a_session() -> None:
+    """The clock runs from the first hello on, not from the first attempt."""
     assert Liveness(10.0).lost_at == inf
 
 

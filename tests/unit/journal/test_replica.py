@@ -110,6 +110,9 @@ class Network:
     def send(self, to: NodeId, message: Message) -> None:
         self.sent.append((to, message))
 
+    def about(self, peer: NodeId) -> str:
+        return ""
+
     def connected(self) -> tuple[NodeId, ...]:
         return (B, C)
 

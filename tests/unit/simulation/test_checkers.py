@@ -114,6 +114,14 @@ def test_leader_without_a_committed_entry_is_rejected(terms: list[int]) -> None:
         checker.on_step(B, FakeCore(3, True, terms=terms))
 
 
+def test_leader_that_learns_late_of_its_election_is_accepted() -> None:
+    """It holds what was committed before its term; what a later term did it cannot know."""
+    checker = started(A, B)
+    checker.on_step(A, FakeCore(1, True, 1, 1, [1]))
+    checker.on_step(A, FakeCore(3, True, 2, 2, [1, 3]))
+    checker.on_step(B, FakeCore(2, True, terms=[1]))
+
+
 def test_different_entries_at_one_index_are_rejected() -> None:
     """I5, by the chained checksum, so everything before counts too."""
     checker = started(A, B)

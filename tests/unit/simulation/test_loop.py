@@ -86,6 +86,25 @@ def test_paused_process_runs_what_it_missed_in_order() -> None:
     assert all(4.5 <= when < 4.6 for _, when in seen)
 
 
+def test_resumed_process_keeps_the_order_of_what_arrives_meanwhile() -> None:
+    """Bytes that arrive in the moment of the resumption must not overtake those that waited."""
+    loop = SimLoop()
+    process = Process("c1")
+    seen: list[int] = []
+
+    async def main() -> None:
+        loop.pause(process)
+        loop.enter(process, seen.append, 1)
+        loop.enter(process, seen.append, 2)
+        await asyncio.sleep(1)
+        loop.enter(process, seen.append, 3)
+        loop.resume(process)
+        await asyncio.sleep(1)
+
+    loop.run(main())
+    assert seen == [1, 2, 3]
+
+
 def test_crashed_process_runs_nothing_not_even_finally() -> None:
     """kill -9 leaves no time for clean-up; code that only works because it cleans up must be found out."""
     loop = SimLoop()

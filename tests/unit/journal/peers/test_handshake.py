@@ -35,7 +35,7 @@ def fields_of(data: bytes) -> list:
 
 def test_members_of_one_cluster_accept_each_other() -> None:
     """The plain case, both ways."""
-    assert judge_hello(fields_of(hello(OTHER, N1)), ME, {N2, N3}) == N2
+    assert judge_hello(fields_of(hello(OTHER, N1)), ME, {N2, N3}) == OTHER
     judge_verdict(fields_of(acceptance(ME)), OTHER, N1)
 
 
@@ -75,7 +75,7 @@ def test_a_greeting_is_read_byte_by_byte_and_with_trailing_data() -> None:
     greeting = hello(OTHER, N1)
     for end in range(len(greeting)):
         assert take_greeting(greeting[:end]) is None
-    assert take_greeting(greeting + b"more") == (["blue", "n2", "n1"], b"more")
+    assert take_greeting(greeting + b"more") == (["blue", "n2", "n1", ""], b"more")
 
 
 def test_garbage_is_refused_at_its_first_wrong_byte() -> None:
@@ -119,3 +119,11 @@ def test_names_that_cannot_travel_are_refused_at_the_start() -> None:
     for identity in (Identity("", N1), Identity("c", NodeId("")), Identity("c" * 256, N1)):
         with pytest.raises(ValueError, match="1 to 255 bytes"):
             identity.check()
+
+
+def test_a_hello_carries_what_a_node_lets_its_peers_know() -> None:
+    """Where clients reach it: so that any member can tell about all of them."""
+    me = Identity("blue", N2, "10.0.0.2:2181")
+    assert judge_hello(fields_of(hello(me, N1)), ME, {N2}).about == "10.0.0.2:2181"
+    with pytest.raises(ValueError, match="at most"):
+        Identity("blue", N2, "x" * 300).check()
