@@ -86,7 +86,7 @@ class Replica:
         self._scheduler = scheduler
         self._network = network
         self._sync_worker = sync_worker
-        self._saving = Saving(store, sync_worker, network.send, self._on_saved)
+        self._saving = Saving(store, sync_worker, network.send, self._has_nothing_else, self._on_saved)
         self._wall = wall
         self._limits = limits
         self._timing = timing
@@ -101,6 +101,8 @@ class Replica:
         self.leadership = Leadership(self.core.role, self.core.term, None)
 
         self._pass_wanted = False
+        self._single = False
+        """The last record applied carried one command."""
         self._timer: Handle | None = None
         self._timer_at = float("inf")
         self._installing: tuple[SnapshotMeta, Callable[[], None]] | None = None
@@ -194,6 +196,7 @@ class Replica:
             return
         try:
             if type(message) is Proposal:
+                self.core.peer_has_clients(sender)
                 self._on_proposal(message)
             else:
                 if type(message) is SnapshotReply:
@@ -204,7 +207,7 @@ class Replica:
         except Exception as error:
             # Ours (an assertion) or a damaged log: either way this node must not go on.
             self.fail(error)
-        self.kick()
+        self._pass_soon()
 
     def on_peer_lost(self, peer: NodeId) -> None:
         if not self.stopped:
@@ -218,6 +221,14 @@ class Replica:
         self._network.send(peer, message)
 
     # One pass.
+
+    def _pass_soon(self) -> None:
+        """A pass at once while the load is one command at a time, which no company will join by waiting: that
+        spares a turn of the loop. Under load with the next turn, so that what comes in this one shares it."""
+        if not self._single:
+            self.kick()
+        elif not self._pass_wanted:
+            self._pass()
 
     def _pass(self) -> None:
         self._pass_wanted = False
@@ -278,10 +289,21 @@ class Replica:
                 self.snapshots.take(self.applied_position)
             self.snapshots.log_bytes += len(entry.record)
         last = entries[-1]
+        self._single = last.first == last.last
         self.applied_position = Position(last.last, last.term, last.crc, last.stamp)
         self.core.applied_to(last.last)
         if self.leadership.serving and self.snapshots.due(self.applied):
-            self.core.propose(b"", 1, self._wall(), self._scheduler.time(), kind=EntryKind.SNAPSHOT)
+            self._ask_for_snapshot()
+
+    def _ask_for_snapshot(self) -> None:
+        """Append the entry at whose index every node takes a snapshot."""
+        try:
+            now = self._scheduler.time()
+            index = self.core.propose(b"", 1, self._wall(), now, kind=EntryKind.SNAPSHOT)
+        except Busy:
+            return  # asked again after the next commit
+        if index is not None:
+            self.snapshots.asked_for = index
             self.kick()
 
     def _on_leadership(self, leadership: Leadership) -> None:
@@ -298,12 +320,16 @@ class Replica:
             self._read_lost()
         self._owner.on_leadership(leadership)
 
+    def _has_nothing_else(self) -> bool:
+        """Whether nobody waits for this thread while it waits for the disk: it follows, and has no clients."""
+        return self.core.idle and self.core.role is not Role.LEADER
+
     def _on_saved(self, number: int, error: BaseException | None) -> None:
         if error is not None:
             self.fail(error)
         if not self.stopped:
             self.core.saved(number, self._scheduler.time())
-            self.kick()
+            self._pass_soon()
 
     # Proposing.
 

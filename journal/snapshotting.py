@@ -59,6 +59,8 @@ class Snapshotting:
         self.newest: Index = newest.position.index if newest else Index(0)
         self.log_bytes = 0
         """Bytes of log applied since the newest snapshot."""
+        self.asked_for = Index(0)
+        """The SNAPSHOT entry that this node appended last, as leader."""
         self._taking = False
         self._sendings: dict[NodeId, _Sending] = {}
         self._receiver: SnapshotReceiver | None = None
@@ -75,8 +77,8 @@ class Snapshotting:
     # Taking.
 
     def due(self, applied: Index) -> bool:
-        """Whether the leader should append a SNAPSHOT entry."""
-        if self._taking:
+        """Whether the leader should append a SNAPSHOT entry. Not while one that it appended is on its way."""
+        if self._taking or applied < self.asked_for:
             return False
         limits = self._limits
         return applied - self.newest >= limits.snapshot_entries or self.log_bytes >= limits.snapshot_log_bytes

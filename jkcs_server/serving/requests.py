@@ -106,6 +106,7 @@ class Requests:
         self.replica = replica
         self.on_status = on_status
         self.on_failure = on_failure
+        replica.core.idle = True
 
     def start(self) -> None:
         self._timer = self._scheduler.call_at(self._scheduler.time() + TURN_SECONDS, self._look_around)
@@ -126,10 +127,13 @@ class Requests:
             return None
         connection = NativeConnection(self, sink)
         self.connections[connection] = None
+        self.replica.core.idle = False
         return connection
 
     def gone(self, connection: NativeConnection) -> None:
         self.connections.pop(connection, None)
+        if not self.connections:
+            self.replica.core.idle = True
         self._attaching.pop(connection, None)
         self._round_waiters.pop(connection, None)
         self.hub.remove_all(connection)

@@ -164,7 +164,7 @@ _TYPES: tuple[_Type, ...] = (
         },
     ),
     _type(5, Heartbeat, {"term": _NUMBER, "commit": _NUMBER, "round": _NUMBER}),
-    _type(6, HeartbeatReply, {"term": _NUMBER, "round": _NUMBER}),
+    _type(6, HeartbeatReply, {"term": _NUMBER, "round": _NUMBER, "idle": _FLAG}),
     _type(7, TimeoutNow, {"term": _NUMBER}),
     _type(8, ReadRequest, {"term": _NUMBER, "context": _NUMBER, "floor": _NUMBER}, bulk="note"),
     _type(9, ReadReply, {"term": _NUMBER, "context": _NUMBER, "index": _NUMBER}),

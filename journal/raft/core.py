@@ -175,6 +175,11 @@ class Core:
         elif self._candidate is None and state.leader == peer:
             self._follower.leader_lost()
 
+    def peer_has_clients(self, peer: NodeId) -> None:
+        """A peer acts for a client: from now on it is told of each commit at once."""
+        if self._leader is not None and peer in self._known:
+            self._leader.peer_has_clients(peer)
+
     def saved(self, number: int, now: float) -> None:
         """The hard states and entries of all Readys up to `number` are durable."""
         assert number <= self._number, (number, self._number)
@@ -428,6 +433,15 @@ class Core:
         return Role.FOLLOWER if self._state.voter else Role.LEARNER
 
     # What a driver and its users may look at
+
+    @property
+    def idle(self) -> bool:
+        """Whether this node has no clients: the leader then spares it notices of each commit. Set by the driver."""
+        return self._state.idle
+
+    @idle.setter
+    def idle(self, idle: bool) -> None:
+        self._state.idle = idle
 
     @property
     def role(self) -> Role:

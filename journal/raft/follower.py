@@ -108,7 +108,7 @@ class Follower:
         if state.restoring is None:
             # The leader names no more than it knows to be here; a disk that lost it may hold less.
             state.commit_to(min(message.commit, state.log.last_index))
-        state.send(leader, HeartbeatReply(state.term, message.round))
+        state.send(leader, HeartbeatReply(state.term, message.round, state.idle))
 
     def on_snapshot_chunk(self, leader: NodeId, message: SnapshotChunk) -> None:
         self._heard()

@@ -115,6 +115,9 @@ class Leader:
     def peer_lost(self, peer: NodeId) -> None:
         self._progress[peer].lost()
 
+    def peer_has_clients(self, peer: NodeId) -> None:
+        self._progress[peer].idle = False
+
     def transfer(self, target: NodeId | None) -> bool:
         """Begin to hand over; False when there is nobody to hand over to."""
         state = self._state
@@ -163,7 +166,7 @@ class Leader:
         message: Append | None = None
         for progress in self._in_order:
             if progress.state is _REPLICATE:
-                if progress.next <= last or progress.told_commit < commit:
+                if progress.next <= last or (progress.told_commit < commit and not progress.idle):
                     message = self._stream(progress, message)
             elif progress.state is ProgressState.PROBE and not progress.probe_waits:
                 self._probe(progress)
@@ -185,6 +188,7 @@ class Leader:
         elif isinstance(message, HeartbeatReply):
             self._on_heartbeat_reply(progress, message)
         elif isinstance(message, ReadRequest):
+            progress.idle = False
             # When the queue is full the question is dropped; the asker asks again.
             if message.floor < CEILING:
                 self._reads.add(sender, message.context, message.floor)
@@ -210,6 +214,7 @@ class Leader:
             progress.become_probe()
 
     def _on_heartbeat_reply(self, progress: Progress, reply: HeartbeatReply) -> None:
+        progress.idle = reply.idle
         if progress.round < reply.round <= self._round:
             progress.round = reply.round
             self._maybe_answer_reads()

@@ -77,6 +77,8 @@ class Heartbeat:
 class HeartbeatReply:
     term: Term
     round: int
+    idle: bool = False
+    """The sender has no clients: it need not be told of each commit at once, heartbeats tell it soon enough."""
 
 
 @dataclass(slots=True)

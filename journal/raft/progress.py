@@ -38,6 +38,7 @@ class Progress:
         "_patience_least",
         "_patience_most",
         "heard_at",
+        "idle",
         "in_flight",
         "match",
         "moved_at",
@@ -62,6 +63,8 @@ class Progress:
         """Last index of each unanswered append, rising; only in REPLICATE."""
         self.told_commit = Index(0)
         """The commit index of the last append."""
+        self.idle = False
+        """It has said that it has no clients, and has asked for nothing on their behalf since."""
         self.round = 0
         """The newest heartbeat round it has echoed."""
         self.heard_at = now

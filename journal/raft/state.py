@@ -44,6 +44,7 @@ class State:
         "configuration",
         "hard_state_changed",
         "heard_at",
+        "idle",
         "leader",
         "limits",
         "log",
@@ -119,6 +120,8 @@ class State:
         """May leave at once."""
         self.replies: list[tuple[NodeId, Message]] = []
         """May leave when everything before them is durable."""
+        self.idle = False
+        """This node has no clients who wait to see what is committed; said by the driver."""
         self.reads: list[ReadGrant] = []
         self.chunks: list[tuple[NodeId, SnapshotChunk]] = []
         self.snapshots_wanted: list[NodeId] = []

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import mmap
 import os
 import threading
 from collections import OrderedDict
@@ -53,6 +54,9 @@ class Disk(Protocol):
 
     def sync(self, name: str) -> None:
         """Everything written to the file so far is durable on return; its name may still be lost."""
+
+    def poke(self, name: str, offset: int, data: bytes) -> None:
+        """`write` of a few bytes within the file's size, without a system call where that is possible."""
 
     def rename(self, old: str, new: str) -> None:
         """Atomic; a file called `new` is replaced."""
@@ -97,6 +101,8 @@ class FileDisk:
         """Files open for writing, least recently used first."""
         self._table = threading.Lock()
         """Guards `_files` and every `users` and `retired`."""
+        self._maps: dict[str, mmap.mmap] = {}
+        """Files that are poked. Each by one thread; a file that is replaced loses its map first."""
         try:
             with ExitStack() as undo:
                 self._make_directory()
@@ -176,6 +182,20 @@ class FileDisk:
         finally:
             self._give_back(file)
 
+    def poke(self, name: str, offset: int, data: bytes) -> None:
+        mapped = self._maps.get(name)
+        if mapped is None:
+            try:
+                fd = os.open(self._path(name), os.O_RDWR | os.O_CLOEXEC)
+                try:
+                    mapped = self._maps[name] = mmap.mmap(fd, 0)
+                finally:
+                    os.close(fd)
+            except (OSError, ValueError) as error:
+                raise self._failed(name, "map", error) from error
+        assert offset + len(data) <= len(mapped), (name, offset, len(data), len(mapped))
+        mapped[offset : offset + len(data)] = data
+
     def rename(self, old: str, new: str) -> None:
         try:
             self._path(old).rename(self._path(new))
@@ -210,7 +230,7 @@ class FileDisk:
     def close(self) -> None:
         """Release the lock. The workers that use this disk must be closed first."""
         with self._table:
-            for name in list(self._files):
+            for name in [*self._files, *self._maps]:
                 self._retire(name)
         os.close(self._directory_fd)
         os.close(self._lock_fd)
@@ -287,6 +307,9 @@ class FileDisk:
 
     def _retire(self, name: str) -> None:
         """Take the file out of the table. The caller holds the table's lock."""
+        mapped = self._maps.pop(name, None)
+        if mapped is not None:
+            mapped.close()
         file = self._files.pop(name, None)
         if file is not None:
             file.retired = True
@@ -297,8 +320,10 @@ class FileDisk:
         assert "/" not in name and name not in ("", ".", ".."), name
         return self.directory / name
 
-    def _failed(self, name: str, verb: str, error: OSError) -> DiskFailed:
-        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
+    def _failed(self, name: str, verb: str, error: OSError | ValueError) -> DiskFailed:
+        reason = str(error)
+        if isinstance(error, OSError):
+            reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or reason
         return DiskFailed(f"{self.directory / name}: cannot {verb}: {reason}")
 
 

@@ -144,11 +144,11 @@ def _read_slot(data: bytes) -> list[Any] | None:
 class Mark:
     """How far this node has acknowledged: the file `mark`.
 
-    It is written after each save, when the entries are durable, and not synced itself: one system call, no
-    wait. So it survives the death of the process, and tells then that a damaged tail was acknowledged and
-    is not a torn write. A power cut may leave an older mark: then damage to the entries behind it that
-    looks like a torn write is taken for one. It never promises too much: it rises only behind the log, and
-    before the log is cut it is lowered durably.
+    It is written after each save, when the entries are durable, and not synced itself: it costs no wait. So
+    it survives the death of the process, and tells then that a damaged tail was acknowledged and is not a
+    torn write. A power cut may leave an older mark: then damage to the entries behind it that looks like a
+    torn write is taken for one. It never promises too much: it rises only behind the log, and before the log
+    is cut it is lowered durably.
     """
 
     def __init__(self, disk: Disk, index: Index, term: Term) -> None:
@@ -192,7 +192,7 @@ class Mark:
         self.index = index
         self.term = term
         data = _MARK.pack(index, term)
-        self._disk.write(MARK_NAME, 0, [data, _CRC.pack(crc32c(data))])
+        self._disk.poke(MARK_NAME, 0, data + _CRC.pack(crc32c(data)))
 
     def lower(self, index: Index, term: Term) -> None:
         """The log is about to be cut to end here; no mark beyond it may outlive it. Durable on return."""

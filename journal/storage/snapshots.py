@@ -345,6 +345,7 @@ class SnapshotReceiver:
         except (CorruptRecord, StorageError):
             self.abort()
             raise
+        self._made = False  # the file has its name now, and is not ours to remove
         return self._meta
 
     def abort(self) -> None:

@@ -103,6 +103,9 @@ class SimDisk:
         if self.on_durable is not None:
             self.on_durable(name, written)
 
+    def poke(self, name: str, offset: int, data: bytes) -> None:
+        self.write(name, offset, [data])
+
     def rename(self, old: str, new: str) -> None:
         self._change()
         file = self._find(old)

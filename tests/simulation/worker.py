@@ -39,7 +39,9 @@ class SimWorker:
         """The first one is under way."""
         self._failed: BaseException | None = None
 
-    def submit(self, job: Callable[[], T], done: Callable[[T | None, BaseException | None], None]) -> None:
+    def submit(
+        self, job: Callable[[], T], done: Callable[[T | None, BaseException | None], None], *, here: bool = False
+    ) -> None:
         """Run `job` after those before it; `done` gets its result or its error, on the loop."""
         self._jobs.append((job, done))
         if len(self._jobs) == 1:

@@ -68,6 +68,9 @@ class MemoryDisk:
         self._change()
         self._file(name).sync()
 
+    def poke(self, name: str, offset: int, data: bytes) -> None:
+        self.write(name, offset, [data])
+
     def rename(self, old: str, new: str) -> None:
         self._change()
         file = self._file(old)

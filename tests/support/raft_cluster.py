@@ -298,7 +298,7 @@ class Cluster:
         end = self.now + seconds
         while True:
             self.settle()
-            due = min((node.core.deadline for node in self.up()), default=end)
+            due = min((node.core.deadline for node in self.up() if not node.paused), default=end)
             if due > end:
                 self.now = end
                 return

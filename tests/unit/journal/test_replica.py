@@ -80,9 +80,14 @@ class Worker:
     """Jobs wait until the test runs them."""
 
     def __init__(self) -> None:
+        self.here = False
+        """Whether the last job might have run on the caller's thread."""
         self.jobs: list[tuple[Callable[[], Any], Callable[[Any, BaseException | None], None]]] = []
 
-    def submit(self, job: Callable[[], Any], done: Callable[[Any, BaseException | None], None]) -> None:
+    def submit(
+        self, job: Callable[[], Any], done: Callable[[Any, BaseException | None], None], *, here: bool = False
+    ) -> None:
+        self.here = here
         self.jobs.append((job, done))
 
     def run(self) -> None:
@@ -499,3 +504,48 @@ def test_proposals_are_refused_with_a_word_while_too_many_wait() -> None:
     assert world.replica.overloaded
     world.replica.forget_proposals()
     assert not world.replica.overloaded
+
+
+def test_only_a_follower_without_clients_may_wait_for_the_disk_itself(follower: World) -> None:
+    """Its thread has nothing else to do; a leader's, or one with clients, has."""
+    first = entries_for(follower, 1, 1, b"x")
+    follower.receive(B, Append(Term(1), Index(0), Term(0), 0, Index(0), first))
+    follower.turn()
+    assert not follower.worker.here
+    follower.worker.run()
+    follower.turn()
+    follower.replica.core.idle = True
+    second = entries_for(follower, 1, 2, b"y")
+    follower.receive(B, Append(Term(1), Index(1), Term(1), first[0].crc, Index(0), second))
+    follower.turn()
+    assert follower.worker.here
+
+
+def test_a_leader_without_clients_does_not_wait_for_the_disk_itself(leader: World) -> None:
+    leader.replica.core.idle = True
+    leader.replica.propose(b"x")
+    leader.turn()
+    assert leader.worker.jobs and not leader.worker.here
+
+
+def test_while_commands_come_one_by_one_a_message_is_acted_on_at_once(leader: World) -> None:
+    """A turn of the loop less between an acknowledgement and the answer; under load turns are shared."""
+    leader.replica.propose(b"x")
+    leader.settle()
+    leader.replica.propose(b"y")
+    leader.turn()
+    leader.worker.run()
+    for to, message in leader.network.take(Append):
+        leader.receive(to, AppendReply(message.term, message.entries[-1].last))
+    assert leader.applied == [b"x", b"y"]
+    for command in (b"1", b"2"):
+        leader.replica.propose(command)
+    leader.settle()
+    leader.replica.propose(b"z")
+    leader.turn()
+    leader.worker.run()
+    for to, message in leader.network.take(Append):
+        leader.receive(to, AppendReply(message.term, message.entries[-1].last))
+    assert leader.applied[-1] == b"12"
+    leader.turn()
+    assert leader.applied[-1] == b"z"

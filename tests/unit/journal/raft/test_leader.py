@@ -455,3 +455,24 @@ def test_a_transfer_without_a_name_takes_the_most_caught_up_voter_that_answers()
         assert not node.core.transfer(NodeId(target), node.cluster.now)
     lone = Alone(size=1).lead()
     assert not lone.core.transfer(None, 0.0)
+
+
+def test_an_idle_peer_is_spared_the_notice_of_a_commit_until_it_acts_for_a_client() -> None:
+    """Waking a node that has nobody to tell costs a tenth of a lone write; heartbeats tell it soon enough."""
+
+    def noticed(node: Alone) -> list[str]:
+        node.propose()
+        node.sent()
+        sent = node.acknowledge("n2", "n3")
+        return sorted(peer for peer, message in sent if isinstance(message, Append) and not message.entries)
+
+    node = leader()
+    node.acknowledge("n2", "n3")
+    assert noticed(node) == ["n2", "n3"]
+    node.step("n2", HeartbeatReply(Term(1), 0, idle=True))
+    assert noticed(node) == ["n3"]
+    node.step("n2", ReadRequest(Term(1), 1))
+    assert noticed(node) == ["n2", "n3"]
+    node.step("n2", HeartbeatReply(Term(1), 0, idle=True))
+    node.core.peer_has_clients(NodeId("n2"))
+    assert noticed(node) == ["n2", "n3"]

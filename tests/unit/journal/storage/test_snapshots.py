@@ -135,6 +135,17 @@ def test_a_received_snapshot_is_verified_to_the_last_byte(snapshots: SnapshotSto
         assert target.metas() == [] and disk.names() == []
 
 
+def test_giving_up_a_snapshot_that_has_just_become_complete_changes_nothing(snapshots: SnapshotStore) -> None:
+    """A newer one may be offered between the last piece and the news of it: `abort` then finds no file to remove."""
+    meta = take(snapshots, at(8))
+    target = open_snapshots(MemoryDisk())
+    receiver = target.receive(meta)
+    receiver.write(0, snapshots.read(meta, 0, meta.size))
+    receiver.finish()
+    receiver.abort()
+    assert target.metas() == [meta]
+
+
 def test_a_received_snapshot_must_be_the_announced_one(snapshots: SnapshotStore) -> None:
     """Position, members, size and digest are what the leader said, or it is refused."""
     meta = take(snapshots, at(8))

@@ -148,3 +148,51 @@ async def test_close_gives_up_on_a_disk_that_hangs(monkeypatch: pytest.MonkeyPat
     with pytest.raises(DiskFailed, match="slow"):
         worker.close()
     hold.set()
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_may_run_here_does_so_only_when_nothing_is_before_it() -> None:
+    """It spares two hand-overs between threads, and must not overtake what was submitted earlier."""
+    worker = ThreadWorker(asyncio.get_running_loop(), "test")
+    ran: list[tuple[int, bool]] = []
+    mine = threading.current_thread()
+
+    def job(number: int):
+        return lambda: ran.append((number, threading.current_thread() is mine))
+
+    worker.submit(job(1), lambda result, error: None)
+    worker.submit(job(2), lambda result, error: None, here=True)
+    await run(worker, job(3))
+    called: list[bool] = []
+    worker.submit(job(4), lambda result, error: called.append(True), here=True)
+    assert ran == [(1, False), (2, False), (3, False), (4, True)]
+    assert called == []  # never before submit returns
+    await asyncio.sleep(0)
+    assert called == [True]
+    worker.close()
+
+
+@pytest.mark.asyncio
+async def test_after_a_slow_job_here_the_loop_is_spared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that takes milliseconds must not hold up heartbeats."""
+    worker = ThreadWorker(asyncio.get_running_loop(), "test")
+    monkeypatch.setattr(worker_module, "HERE_SECONDS_MAX", -1.0)
+    threads: list[threading.Thread] = []
+    for _ in range(2):
+        done = asyncio.Event()
+        worker.submit(
+            lambda: threads.append(threading.current_thread()), lambda result, error, done=done: done.set(), here=True
+        )
+        await done.wait()
+    assert threads[0] is threading.current_thread() and threads[1] is not threading.current_thread()
+    worker.close()
+
+
+@pytest.mark.asyncio
+async def test_a_failure_here_fails_what_comes_after_it_too() -> None:
+    worker = ThreadWorker(asyncio.get_running_loop(), "test")
+    outcomes: list[BaseException | None] = []
+    worker.submit(fail(DiskFailed("full")), lambda result, error: outcomes.append(error), here=True)
+    _, error = await run(worker, lambda: None)
+    assert isinstance(outcomes[0], DiskFailed) and error is outcomes[0]
+    worker.close()
