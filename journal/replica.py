@@ -245,8 +245,11 @@ class Replica:
                 self._read_lost()
             if self._read_wanted and not self._read_context:
                 self._start_read(now)
-            while (ready := core.ready()) is not None:
+            ready = core.ready()
+            while ready is not None:
                 self._carry_out(ready)
+                # Only what was applied makes room for more without a word from outside.
+                ready = core.ready() if ready.committed else None
             if self._read_index is not None and self.applied >= self._read_index:
                 self._end_read()
             if self._installing is not None and self._saving.idle:

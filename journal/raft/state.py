@@ -77,8 +77,7 @@ class State:
     ) -> None:
         assert log.start.index <= applied <= log.last_index, (log.start.index, applied, log.last_index)
         self.me = config.me
-        self.limits = config.limits
-        self.timing = config.timing
+        self.limits, self.timing = config.limits, config.timing
         self.configuration = configuration
         self.chance = chance
         """A number in [0, 1), new at each call."""
