@@ -297,7 +297,7 @@ def test_a_cluster_elects_a_leader_again_and_again() -> None:
     assert all(len(node.payloads()) == 15 for node in cluster.up())
 
 
-def test_acknowledging_entries_never_helps_two_leaders_of_one_term() -> None:
+def test_a_restarted_voter_makes_no_second_leader_of_a_term() -> None:
     """Figure 3, election safety: at most one leader can be elected in a given term, whoever crashes in between."""
     cluster = Cluster(3)
     first = cluster.elect(1)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from journal.raft.messages import Append, AppendReply, Heartbeat, HeartbeatReply, Message, VoteReply
+from journal.raft.messages import Append, AppendReply, Heartbeat, HeartbeatReply, Message, SnapshotChunk, VoteReply
 from journal.raft.ready import Role
-from journal.values import START, HardState, Index, NodeId, Position, Term
+from journal.values import START, HardState, Index, NodeId, Position, SnapshotMeta, Term
 from tests.support.raft_cluster import Alone, Cluster, append_after, chain, position_after
 
 
@@ -118,7 +118,7 @@ def test_a_leader_brings_each_log_of_figure_7_into_line(theirs: tuple[int, ...])
     for number, terms in ((1, ours), (2, theirs)):
         node = cluster[number]
         node.crash()
-        node.disk.entries = _shared(terms)
+        node.disk.entries = chain(*terms)
         node.disk.hard_state = HardState(Term(7), None)
         node.start()
     cluster[3].crash()
@@ -131,11 +131,6 @@ def test_a_leader_brings_each_log_of_figure_7_into_line(theirs: tuple[int, ...])
     logs = [[entry.crc for entry in cluster[number].disk.entries] for number in (1, 2, 3)]
     assert logs[0] == logs[1] == logs[2]
     assert [entry.term for entry in cluster[1].disk.entries] == [*ours, 8]
-
-
-def _shared(terms: tuple[int, ...]) -> list:
-    """Entries that are the same wherever (index, term) and all before are."""
-    return chain(*terms)
 
 
 def test_a_leader_never_overwrites_or_deletes_its_own_entries() -> None:
@@ -239,9 +234,6 @@ def test_a_follower_keeps_what_follows_a_snapshot_it_already_has() -> None:
         first.core.propose(b"%d" % number, 1, 0, cluster.now)
     cluster.settle()
     follower = cluster[2]
-    from journal.raft.messages import SnapshotChunk
-    from journal.values import SnapshotMeta
-
     prefix = SnapshotMeta(position_after(follower.disk.entries[2]), cluster.configuration, 1)
     cluster.hand(first.name, follower.name, SnapshotChunk(first.core.term, prefix, 0, b""))
     cluster.settle()

@@ -98,6 +98,9 @@ def test_answers_to_another_round_or_term_count_nothing() -> None:
     """A word from the pre-vote is no vote, and an old term's vote none of this (RELIABILITY 5)."""
     node = Alone(1, size=5)
     node.expire()
+    for voter in ("n2", "n3", "n4", "n5"):
+        node.step(voter, pre_reply(9))
+    assert node.core.term == 1
     node.grant("n2", "n3")
     assert node.core.term == 2
     for voter in ("n4", "n5"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from journal.raft.messages import (
@@ -269,8 +271,6 @@ def test_a_restart_goes_on_from_snapshot_and_log() -> None:
 
 def test_killing_the_leader_costs_far_less_than_an_election_timeout() -> None:
     """The reset connections tell; collisions of two quick followers are sorted out by short, random pauses."""
-    from random import Random
-
     took = []
     for seed in range(60):
         cluster = Cluster(3, chance=Random(seed).random)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from journal.errors import CorruptRecord
+from journal.limits import Limits
 from journal.raft.messages import (
     Append,
     AppendReply,
@@ -122,16 +123,20 @@ def test_a_heartbeat_commits_no_more_than_is_here() -> None:
 def test_committed_entries_wait_for_our_own_disk() -> None:
     """A snapshot of the machine can then never be ahead of the log beside it."""
     follower = Alone()
-    follower.step("n2", append_after(START, chain(1, 1), term=1, commit=2), save=False)
-    assert (follower.core.commit, follower.core.applied) == (2, 0)
-    follower.sent()
+    entries = chain(1, 1, 1)
+    follower.step("n2", append_after(START, entries[:1], term=1))
+    follower.step("n2", append_after(entries[0], entries[1:2], term=1), save=False)
+    follower.step("n2", append_after(entries[1], entries[2:], term=1, commit=3), save=False)
+    assert (follower.core.commit, follower.core.applied) == (3, 1)
+    follower.node.save()
+    follower.sent(save=False)
     assert follower.core.applied == 2
+    follower.sent()
+    assert follower.core.applied == 3
 
 
 def test_pages_of_committed_entries_follow_one_another() -> None:
     """Each waits until the machine has taken in the one before (RELIABILITY 21)."""
-    from journal.limits import Limits
-
     follower = Alone(limits=Limits(apply_bytes_max=1))
     entries = chain(1, 1, 1, count=2)
     follower.core.step(NodeId("n2"), append_after(START, entries, term=1, commit=6), 0.0)

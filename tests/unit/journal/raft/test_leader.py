@@ -380,6 +380,25 @@ def test_an_installed_snapshot_is_followed_by_the_log_behind_it() -> None:
     assert node.core.peers_in_snapshot() == ()
 
 
+def test_an_acknowledgement_that_reaches_the_log_ends_the_wait_for_a_snapshot() -> None:
+    """The peer got there another way, or its answer was late: the log is enough for it again."""
+    node = lagging()
+    node.step("n2", AppendReply(Term(2), Index(2)))
+    assert states(node)["n2"][0] is ProgressState.SNAPSHOT
+    node.step("n2", AppendReply(Term(2), Index(3)))
+    assert states(node)["n2"][0] is ProgressState.PROBE
+
+
+def test_a_snapshot_that_nobody_sent_is_not_believed() -> None:
+    """What is beyond our commit index is in no snapshot of ours (RELIABILITY 11)."""
+    node = lagging()
+    node.propose()
+    node.sent()
+    node.step("n2", SnapshotReply(Term(2), Index(4), 1, True))
+    assert states(node)["n2"] == (ProgressState.SNAPSHOT, 0, 1)
+    assert node.core.commit == 3
+
+
 def test_a_snapshot_that_makes_no_progress_is_asked_for_again() -> None:
     """Its pieces, or the word that it is installed, may all be lost."""
     node = lagging()
@@ -398,7 +417,6 @@ def test_a_snapshot_that_makes_no_progress_is_asked_for_again() -> None:
 def test_a_snapshot_is_not_wanted_for_a_peer_that_does_not_answer() -> None:
     """It may be down for days; its first answer starts it."""
     node = lagging()
-    node.core.peer_lost(NodeId("n2"), node.cluster.now)
     for _ in range(20):
         node.step("n3", HeartbeatReply(Term(2), 0))
         assert all(isinstance(message, Heartbeat) for _, message in node.expire())
