@@ -52,7 +52,7 @@ def node(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             told.append("stopped")
 
     fake = types.ModuleType("jkcs_server.node")
-    fake.__dict__.update(Node=FakeNode, new_event_loop=asyncio.new_event_loop)
+    fake.__dict__.update(Node=FakeNode, new_event_loop=asyncio.new_event_loop, tune_collector=lambda: None)
     monkeypatch.setitem(sys.modules, "jkcs_server.node", fake)
     return told
 
