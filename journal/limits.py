@@ -72,5 +72,5 @@ class Timing:
     def check(self) -> None:
         if not 0 < self.reset_timeout <= self.heartbeat_interval:
             raise ValueError("reset_timeout must be positive and at most heartbeat_interval")
-        if self.election_timeout < 3 * self.heartbeat_interval:
+        if round(self.election_timeout - 3 * self.heartbeat_interval, 9) < 0:  # 0.3 is three times 0.1 to everybody
             raise ValueError("election_timeout must be at least three heartbeat intervals")
