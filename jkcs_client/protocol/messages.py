@@ -144,6 +144,9 @@ PATH_BYTES_MAX = 4096
 MULTI_OPS_MAX = 4096
 MULTI_BYTES_MAX = 4 << 20
 """The paths and values of one transaction, added up."""
+MULTI_RESULTS_MAX = 1 << 18
+"""Operations of transactions that a session may leave unacknowledged, taking each write since for one as large as
+the one that comes: their results are kept on every server."""
 REQUEST_ARRAY_MAX = 8192
 """The longest array a server takes from a client: messages in a frame, operations in a transaction."""
 REQUESTS_IN_FLIGHT_MAX = 1024

@@ -21,6 +21,7 @@ from jkcs_client.protocol.errors import (
     NoNode,
     ProtocolError,
     SessionExpired,
+    TooLarge,
     Unimplemented,
 )
 from jkcs_client.protocol.framing import FrameDecoder, frame, pack
@@ -31,6 +32,8 @@ from jkcs_client.protocol.messages import (
     GET,
     LOCAL,
     MAGIC,
+    MULTI,
+    MULTI_RESULTS_MAX,
     PING,
     PREFACE,
     REQUEST_ARRAY_MAX,
@@ -308,6 +311,8 @@ class NativeConnection:
             if type(acked) is not int or not 0 <= acked < serial:
                 raise BadArguments(f"a write is [op, serial, acked, ...], with acked below {serial}")
             check_write(op, message[3:])
+            if op == MULTI and (serial - acked) * len(message[3]) > MULTI_RESULTS_MAX:
+                raise TooLarge(f"{serial - acked} unacknowledged writes, of {len(message[3])} operations each")
         except JkcsError as error:
             self._refusals[serial] = error
             message = [_REFUSED, serial, 0]

@@ -12,6 +12,7 @@ from collections import deque
 from typing import Protocol
 
 from jkcs_client.protocol.messages import EventKind, WatchMode
+from jkcs_server.tree.paths import parent_of
 
 _CREATED = int(EventKind.CREATED)
 _DELETED = int(EventKind.DELETED)
@@ -174,8 +175,3 @@ class WatchHub:
         if not here:
             del table[watch.path]
         self.count -= 1
-
-
-def parent_of(path: str) -> str:
-    """The parent of a legal path; the root is its own parent."""
-    return path[: path.rindex("/")] or "/"

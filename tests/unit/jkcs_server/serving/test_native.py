@@ -15,10 +15,12 @@ from jkcs_client.protocol.errors import (
     NoNode,
     ProtocolError,
     SessionExpired,
+    TooLarge,
     Unimplemented,
 )
 from jkcs_client.protocol.framing import FrameDecoder, frame, pack
 from jkcs_client.protocol.messages import (
+    CHECK,
     CHILDREN,
     CLOSE,
     CREATE,
@@ -28,6 +30,7 @@ from jkcs_client.protocol.messages import (
     GET,
     LINEARIZABLE,
     LOCAL,
+    MULTI,
     PING,
     PREFACE,
     REQUESTS_IN_FLIGHT_MAX,
@@ -316,6 +319,19 @@ def test_a_refused_write_takes_its_serial_so_that_the_next_one_is_applied(
     client.send(arguments, [CREATE, 2, 0, "/fine", b"", 0])
     desk.apply(client.connection)
     assert codes(client.take()) == [(1, error.code), (2, OK)]
+
+
+def test_results_that_a_client_never_acknowledges_are_bounded() -> None:
+    """Every server keeps them: a client that takes no note of its answers must not fill their memory."""
+    desk, client = connected()
+    steps = [[CHECK, "/", -1]] * 4096
+    for serial in range(1, 65):
+        client.send([MULTI, serial, 0, steps])
+    desk.apply(client.connection)
+    assert {message[1] for message in client.take()} == {OK}
+    client.send([MULTI, 65, 0, steps], [MULTI, 66, 64, steps])
+    desk.apply(client.connection)
+    assert codes(client.take()) == [(65, TooLarge.code), (66, OK)]
 
 
 @pytest.mark.parametrize(

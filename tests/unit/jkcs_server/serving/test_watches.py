@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jkcs_client.protocol.messages import EventKind, WatchMode
-from jkcs_server.serving.watches import WatchHub, parent_of
+from jkcs_server.serving.watches import WatchHub
 
 CREATED, DELETED, CHANGED, CHILDREN = EventKind.CREATED, EventKind.DELETED, EventKind.CHANGED, EventKind.CHILDREN
 
@@ -130,8 +130,3 @@ def test_watchers_are_told_in_the_order_in_which_their_connections_came() -> Non
         hub.add(Named(name), 1, "/k", WatchMode.ONCE, 0)
     hub.on_event(CHANGED, "/k", 1)
     assert order == ["c", "a", "b"]
-
-
-@pytest.mark.parametrize(("path", "parent"), [("/a", "/"), ("/a/b", "/a"), ("/", "/")])
-def test_the_parent_of_a_path(path: str, parent: str) -> None:
-    assert parent_of(path) == parent
