@@ -37,6 +37,7 @@ from tests.simulation.observer import WorldObserver
 from tests.simulation.trace import Violation
 
 REGISTERS = 3
+LARGE_BYTES = 1500
 EVENT_SECONDS = 0.001
 """How long an event that was delivered may take to reach the task that waits for it."""
 LOCKS = ("/locks/a", "/locks/b")
@@ -68,7 +69,7 @@ class Load(Protocol):
 
     def now(self) -> float: ...
 
-    def value(self, who: str) -> bytes: ...
+    def value(self, who: str, size: int = 0) -> bytes: ...
 
     def verify(self, check: Callable[..., Any], *args: Any, **keywords: Any) -> Any: ...
 
@@ -96,13 +97,16 @@ class Actor:
             "watcher": [self._watch_all, self._read_beside],
             "locker": [self._lock],
         }[role]
-        async with anyio.create_task_group() as group:
-            for action in actions:
-                group.start_soon(action)
-            await self._until_over()
-            if role == "watcher":
-                await self._check_all_seen()
-                group.cancel_scope.cancel()
+        try:
+            async with anyio.create_task_group() as group:
+                for action in actions:
+                    group.start_soon(action)
+                await self._until_over()
+                if role == "watcher":
+                    await self._check_all_seen()
+                    group.cancel_scope.cancel()
+        finally:
+            self._load.watch_logs.pop(self._process, None)
 
     @property
     def _over(self) -> bool:
@@ -160,13 +164,17 @@ class Actor:
 
     def _check_read(self, key: str, index: int, value: bytes | None, version: int | None, *, at_least: int) -> None:
         self._load.verify(self._ghost.check_read, self._who, key, index, value, version)
+        self._check_index(key, index, at_least=at_least)
+
+    def _check_index(self, what: str, index: int, *, at_least: int) -> None:
         if index < at_least:
-            violation = Violation("I14", f"{self._who} read {key} as of {index}, but had to see {at_least}")
+            violation = Violation("I14", f"{self._who} read {what} as of {index}, but had to see {at_least}")
             self._load.verify(_raise, violation)
         self._seen = max(self._seen, index)
 
     async def _change(self, key: str, kind: str, version: int) -> None:
-        value = self._load.value(self._who)
+        # Large ones fill the log's segments, so that it is cut behind snapshots.
+        value = self._load.value(self._who, self._chance.choice((0, 0, LARGE_BYTES)))
         timeout = self._chance.choice((None, 0.3, 2.0))
         client = self._client
         if kind == "create":
@@ -220,15 +228,18 @@ class Actor:
         numbers = iter(range(1_000_000))
         while not self._over:
             await self._pause(0.05)
-            kind = self._chance.choice(("ephemeral", "sequential", "multi", "exists"))
+            kind = self._chance.choice(("ephemeral", "sequential", "multi", "read", "list"))
             if kind == "ephemeral":
                 await self._use_ephemeral(f"/eph/{self._who}-{self._client.session_id}-{next(numbers)}")
             elif kind == "sequential":
                 await self._use_sequential()
             elif kind == "multi":
                 await self._use_multi()
+            elif kind == "read":
+                await self._read_multi()
             else:
-                await self._use_exists()
+                await self._attempt(lambda: self._client.children("/seq"))
+                await self._attempt(self._client.status)
 
     async def _use_ephemeral(self, path: str) -> None:
         value = self._load.value(self._who)
@@ -265,7 +276,7 @@ class Actor:
             await self._attempt(lambda: self._client.create("/multi/a", b"", parents=True))
             await self._attempt(lambda: self._client.create("/multi/b", b"", parents=True))
 
-    async def _use_exists(self) -> None:
+    async def _read_multi(self) -> None:
         committed = self._load.observer.raft.newest.index
         try:
             value, stat = await self._client.get("/multi/a")
@@ -309,7 +320,7 @@ class Actor:
         top = self._chance.choice(("/reg", "/", "/eph"))
         while not self._over:
             try:
-                since = await self._client.sync()
+                since = await self._sync()
                 log = WatchLog(self._who, top, since, self._ghost.events)
                 async with self._client.watch(top, recursive=True, since=since) as events:
                     self._load.watch_logs[self._process] = log
@@ -319,8 +330,13 @@ class Actor:
                 self._load.watch_logs.pop(self._process, None)
                 await self._pause(0.1)
             except (SessionExpired, ClientClosed):
-                break
-        self._load.watch_logs.pop(self._process, None)
+                return
+
+    async def _sync(self) -> int:
+        committed = self._load.observer.raft.newest.index
+        index = await self._client.sync()
+        self._check_index("the log", index, at_least=committed)
+        return index
 
     async def _read_beside(self) -> None:
         """Reads on the same session: what they show must have been announced before."""
@@ -331,6 +347,7 @@ class Actor:
             if self._chance.random() < 0.2:
                 await self._wait_once(key)
                 continue
+            at_least = self._seen if local else self._load.observer.raft.newest.index
             try:
                 _, stat = await self._client.get(key, read="local" if local else "linearizable")
                 index = stat.index
@@ -338,12 +355,13 @@ class Actor:
                 index = error.index or 0
             except (RetryableError, SessionExpired, ClientClosed):
                 continue
+            self._check_index(key, index, at_least=at_least)
             await self._check_seen(index, f"{key} was read")
 
     async def _check_all_seen(self) -> None:
         """At the end: nothing that happened may be missing."""
         try:
-            await self._check_seen(await self._client.sync(), "the end of the run")
+            await self._check_seen(await self._sync(), "the end of the run")
         except (RetryableError, SessionExpired, ClientClosed):
             return
 
@@ -357,7 +375,7 @@ class Actor:
 
     async def _wait_once(self, key: str) -> None:
         try:
-            since = await self._client.sync()
+            since = await self._sync()
             with anyio.move_on_after(2.0):
                 event = await self._client.changed(key, since=since)
                 seen = (int(event.kind), event.path, event.index)

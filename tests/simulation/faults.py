@@ -16,7 +16,6 @@ from tests.simulation.loop import Process
 from tests.simulation.plan import DISK_FAULTS, EVENT_FAULTS, OTHER_FAULTS, Plan
 from tests.simulation.world import Machine, World
 
-PARTITION_SECONDS_MEAN = 1.5
 SERVER_PAUSE_SECONDS_MAX = 3.0
 CLIENT_PAUSE_SECONDS_MAX = 6.0
 SLOW_DISK_SECONDS_MEAN = 0.08
@@ -96,8 +95,10 @@ class Faults:
         self._chance.shuffle(names)
         size = 1 if self._chance.random() < 0.5 else self._chance.randint(1, len(names) - 1)
         group = names[:size]
-        if self._chance.random() < 0.3 and (leader := self._leader()) is not None:
-            group = [leader.name]
+        leader = self._leader()
+        if leader is not None and self._chance.random() < 0.4:
+            # With some clients on its side, which go on asking it.
+            group = [leader.name, *(client.name for client in self._clients() if self._chance.random() < 0.5)]
         self._world.trace.add("*", f"partition: {','.join(sorted(group))} against the rest")
         for one in group:
             for other in self._names():
@@ -125,13 +126,21 @@ class Faults:
         if machine is not None:
             self._world.crash(machine)
 
+    def _restart(self) -> None:
+        """An operator restarts a server."""
+        machine = self._some_machine()
+        if machine is not None:
+            self._world.stop(machine)
+
     def _power(self) -> None:
         """A machine loses power, seldom all of them at once."""
         if self._chance.random() < 0.1:
-            for machine in self._world.machines.values():
+            for each in self._world.machines.values():
+                self._world.crash(each, power=True)
+        else:
+            machine = self._some_machine()
+            if machine is not None:
                 self._world.crash(machine, power=True)
-        elif (machine := self._some_machine()) is not None:
-            self._world.crash(machine, power=True)
 
     def _pause_server(self) -> None:
         machine = self._some_machine()
@@ -209,7 +218,7 @@ class Faults:
         return None
 
     def _heal_later(self) -> None:
-        self._links.later(self._chance.expovariate(1.0 / PARTITION_SECONDS_MEAN), self._heal_links)
+        self._links.later(self._chance.expovariate(1.0 / self._plan.cut_seconds), self._heal_links)
 
     def _heal_links(self) -> None:
         if not self._over:

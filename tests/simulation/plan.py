@@ -17,7 +17,11 @@ CHAOS_SECONDS = 12.0
 KIB = 1024
 
 PACKET_FAULTS = ("drop", "delay", "duplicate", "reorder")
-EVENT_FAULTS = ("partition", "one_way", "crash", "power", "pause_server", "pause_client", "crash_client", "reset")
+EVENT_FAULTS = (
+    *("partition", "one_way", "reset"),
+    *("crash", "power", "restart", "pause_server"),
+    *("pause_client", "crash_client"),
+)
 DISK_FAULTS = ("slow_disk", "hung_disk", "failing_disk", "crash_point")
 OTHER_FAULTS = ("clock_jump",)
 ALL_FAULTS = PACKET_FAULTS + EVENT_FAULTS + DISK_FAULTS + OTHER_FAULTS
@@ -39,6 +43,10 @@ class Plan:
     slow_rate: float
     disk_seconds: float
     """Mean duration of a sync."""
+    down_seconds: float
+    """Mean time from a crash to the next start."""
+    cut_seconds: float
+    """Mean duration of a partition."""
     limits: Limits
     timing: Timing
     history_events: int
@@ -66,8 +74,11 @@ def draw(seed: int, *, faults: frozenset[str] | None = None) -> Plan:
         reorder_rate=chance.choice((0.05, 0.3)),
         slow_rate=chance.choice((0.01, 0.05, 0.2)),
         disk_seconds=chance.choice((0.0005, 0.002, 0.01)),
+        down_seconds=chance.choice((0.1, 0.8, 3.0)),
+        cut_seconds=chance.choice((0.3, 1.5, 4.0)),
         limits=_draw_limits(chance),
-        timing=Timing(),
+        # With few heartbeats in an election timeout an isolated leader stays in office longer than it should.
+        timing=Timing(heartbeat_interval=chance.choice((0.05, 0.1, 0.19))),
         history_events=chance.choice((50, 1000, 100_000)),
     )
     plan.limits.check()
@@ -83,7 +94,8 @@ def _draw_faults(chance: random.Random) -> frozenset[str]:
 
 def _draw_limits(chance: random.Random) -> Limits:
     """Small sizes, so that a short run meets what a large cluster meets in a year."""
-    record = chance.choice((8 * KIB, 64 * KIB))
+    # Not less: the whole state, in one chunk of a snapshot, must fit into two records.
+    record = chance.choice((16 * KIB, 16 * KIB, 64 * KIB))
     return Limits(
         record_bytes_max=record,
         append_bytes_max=chance.choice((512, record)),
@@ -92,7 +104,7 @@ def _draw_limits(chance: random.Random) -> Limits:
         apply_bytes_max=chance.choice((1, 2 * KIB, 1024 * KIB)),
         log_memory_bytes_max=chance.choice((1, 4 * KIB, 1024 * KIB)),
         segment_bytes=record * chance.choice((2, 4)),
-        snapshot_entries=chance.choice((20, 100, 400, 100_000)),
+        snapshot_entries=chance.choice((20, 50, 100, 400, 100_000)),
         snapshot_chunk_bytes=chance.choice((256, 4 * KIB)),
         snapshot_chunks_in_flight_max=chance.choice((1, 4)),
         peer_frame_bytes_max=1024 * KIB,

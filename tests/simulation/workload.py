@@ -114,17 +114,16 @@ class Workload:
                 self._world.trace.add(process.name, f"starts over: {type(error).__name__}")
                 await anyio.sleep(chance.uniform(0.1, 0.5))
         self._running.pop(process, None)
-        self.watch_logs.pop(process, None)
 
     # What the actors write down.
 
     def now(self) -> float:
         return self._world.loop.time()
 
-    def value(self, who: str) -> bytes:
-        """A value that was never used before."""
+    def value(self, who: str, size: int = 0) -> bytes:
+        """A value that was never used before, at least `size` bytes long."""
         self._values += 1
-        return f"{who}-{self._values}".encode()
+        return f"{who}-{self._values}".encode().ljust(size, b".")
 
     def verify(self, check: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
         """Run a checker; what it finds ends the run, not only the client."""

@@ -35,7 +35,7 @@ PEER_PORT = 2182
 CONNECT_SECONDS_MAX = 3.0
 WALL_START_MS = 1_700_000_000_000
 CUT_OPERATIONS_MAX = 12
-RESTART_SECONDS_MEAN = 0.8
+HAND_OVER_SECONDS = 0.5
 
 
 class Observer(Protocol):
@@ -62,6 +62,8 @@ class Machine:
         """Set once the process has recovered."""
         self.network: SimNetwork | None = None
         self.workers: list[SimWorker] = []
+        self.stopping = False
+        """The process was told to stop."""
         self.powered = True
         """A machine without power does not even refuse connections."""
         self.starts = 0
@@ -103,6 +105,7 @@ class World:
         """Start a server process on whatever the machine's disk holds."""
         assert machine.process is None, machine.name
         machine.powered = True
+        machine.stopping = False
         machine.starts += 1
         machine.process = process = Process(machine.name)
         self.trace.add(machine.name, f"starts ({machine.starts})")
@@ -126,22 +129,14 @@ class World:
 
     def _build(self, machine: Machine, process: Process) -> Server:
         stream = f"{machine.name}/{machine.starts}"
-        machine.workers = [
-            SimWorker(
-                self.loop,
-                process,
-                machine.disk,
-                lambda: self._disk_seconds(machine),
-                lambda: self.crash(machine, power=self._worker_chance.random() < 0.5),
-            )
-            for _ in range(2)
-        ]
+        machine.workers = [self._worker(machine, process), self._worker(machine, process)]
         machine.network = SimNetwork(self.fabric, process, machine.name, tuple(self.machines))
         entropy = self.chance.stream(f"entropy/{stream}")
         edges = Edges(
             self.loop,
             machine.disk,
-            *machine.workers,
+            machine.workers[0],
+            machine.workers[1],
             machine.network,
             self.chance.stream(f"raft/{stream}"),
             lambda: WALL_START_MS + int(self.loop.time() * 1000) + machine.wall_skew_ms,
@@ -159,6 +154,12 @@ class World:
         server = Server(config, edges)
         server.on_failed = lambda error: self._on_failed(machine, error)
         return server
+
+    def _worker(self, machine: Machine, process: Process) -> SimWorker:
+        def crash() -> None:
+            self.crash(machine, power=self._worker_chance.random() < 0.5)
+
+        return SimWorker(self.loop, process, machine.disk, lambda: self._disk_seconds(machine), crash)
 
     def crash(self, machine: Machine, *, power: bool = False) -> None:
         """End a server process at this moment; with `power` its machine too, and what was not synced."""
@@ -178,11 +179,26 @@ class World:
         if machine.network is not None:
             self.fabric.leave(machine.network, silent=power)
         self._end_connections(lambda connection: connection.server is process, silent=process if power else None)
-        self.links.later(self._restart_chance.expovariate(1.0 / RESTART_SECONDS_MEAN), self._restart, machine)
+        self.links.later(self._restart_chance.expovariate(1.0 / self.plan.down_seconds), self._restart, machine)
 
     def _restart(self, machine: Machine) -> None:
         if machine.process is None:
             self.start(machine)
+
+    def stop(self, machine: Machine) -> None:
+        """Stop a server in good order, as SIGTERM does, and start it again later."""
+        server, process = machine.server, machine.process
+        assert server is not None and process is not None, machine.name
+        if machine.stopping:
+            return
+        machine.stopping = True
+        self.trace.add(machine.name, "is told to stop")
+        self.run_in(process, self._stop(machine, process, server))
+
+    async def _stop(self, machine: Machine, process: Process, server: Server) -> None:
+        await server.hand_over(HAND_OVER_SECONDS)
+        await server.stop()
+        self.links.later(0.0, self._crash_if_same, machine, process, False)
 
     def _on_failed(self, machine: Machine, error: BaseException) -> None:
         """A server has stopped by itself, which only a failing disk may make it do."""
@@ -191,8 +207,11 @@ class World:
             return
         self.trace.add(machine.name, f"stops: {error}")
         # What a failed sync left is not known: the machine comes back with what is surely on its disk.
-        process = machine.process
-        self.links.later(0.01, lambda: machine.process is process and self.crash(machine, power=True))
+        self.links.later(0.01, self._crash_if_same, machine, machine.process, True)
+
+    def _crash_if_same(self, machine: Machine, process: Process | None, power: bool) -> None:
+        if machine.process is process:
+            self.crash(machine, power=power)
 
     def _disk_seconds(self, machine: Machine) -> float:
         stall, machine.disk_stall_seconds = machine.disk_stall_seconds, 0.0

@@ -14,8 +14,8 @@ from tests.simulation.plan import ALL_FAULTS, draw
 from tests.simulation.run import Outcome, run_seed
 
 ROOT = Path(__file__).parents[3]
-SEED = 4
-"""A short run with crashes, power cuts and one-way partitions."""
+SEED = 5
+"""A short run with crashes and crash points."""
 
 
 def fingerprint_in_a_process(hash_seed: str) -> str:

@@ -1,0 +1,87 @@
+"""The checker of the disks, on promises that were kept and on broken ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from journal.raft.messages import AppendReply, VoteReply, VoteRequest
+from journal.values import HardState, Index, NodeId, Term
+from tests.simulation.checkers.durability import DurabilityChecker, DurableLog
+from tests.simulation.checkers.raft import Committed
+from tests.simulation.trace import Violation
+
+A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
+
+
+def disks(state: HardState | None = None) -> DurabilityChecker:
+    return DurabilityChecker((A, B, C), lambda node: state or HardState())
+
+
+def test_commit_on_a_quorum_of_disks_is_accepted() -> None:
+    """Two of three is enough, and a snapshot counts as well as a record."""
+    checker = disks()
+    checker.logs[A].put(1, 4, 1, 0)
+    checker.logs[B].snapshot = 4
+    checker.on_commit(Committed(4, 1))
+    checker.on_commit(Committed(2, 1))
+
+
+@pytest.mark.parametrize("other", [None, (1, 3, 1), (1, 4, 2)], ids=["nothing", "too short", "another term"])
+def test_commit_on_one_disk_is_rejected(other: tuple[int, int, int] | None) -> None:
+    """I7."""
+    checker = disks()
+    checker.logs[A].put(1, 4, 1, 0)
+    if other is not None:
+        checker.logs[B].put(*other, 0)
+    with pytest.raises(Violation, match="I7"):
+        checker.on_commit(Committed(4, 1))
+
+
+def test_acknowledgement_before_the_disk_has_it_is_rejected() -> None:
+    """R2; a refusal promises nothing."""
+    checker = disks()
+    checker.logs[B].put(1, 3, 1, 0)
+    checker.on_send(B, A, AppendReply(Term(1), Index(3)))
+    checker.on_send(B, A, AppendReply(Term(1), Index(0), refused=True, refused_previous=Index(9)))
+    with pytest.raises(Violation, match="R2"):
+        checker.on_send(B, A, AppendReply(Term(1), Index(4)))
+
+
+@pytest.mark.parametrize(
+    "state", [HardState(), HardState(Term(3)), HardState(Term(3), C)], ids=["old term", "no vote", "another vote"]
+)
+def test_vote_before_the_disk_has_it_is_rejected(state: HardState) -> None:
+    """I2 on durable images."""
+    with pytest.raises(Violation, match="I2"):
+        disks(state).on_send(B, A, VoteReply(Term(3), True))
+    with pytest.raises(Violation, match="I2"):
+        disks(state).on_send(B, A, VoteRequest(Term(3), Index(0), Term(0)))
+    disks(HardState(Term(3), A)).on_send(B, A, VoteReply(Term(3), True))
+    disks(HardState(Term(4))).on_send(B, A, VoteReply(Term(3), True))
+
+
+def test_committed_entry_lost_in_a_crash_is_rejected() -> None:
+    """What was durable and committed must be found again; what was not committed may be cut."""
+    checker = disks()
+    checker.logs[A].put(1, 4, 1, 0)
+    shorter = DurableLog()
+    shorter.put(1, 3, 1, 0)
+    checker.on_recovered(A, shorter, Committed(3, 1))
+    checker.logs[A].put(4, 4, 1, 0)
+    with pytest.raises(Violation, match="I7"):
+        checker.on_recovered(A, shorter_copy(), Committed(4, 1))
+
+
+def shorter_copy() -> DurableLog:
+    log = DurableLog()
+    log.put(1, 3, 1, 0)
+    return log
+
+
+def test_new_records_replace_old_ones() -> None:
+    """A truncated tail must not count as durable."""
+    log = DurableLog()
+    log.put(1, 2, 1, 0)
+    log.put(3, 6, 1, 0)
+    log.put(3, 3, 2, 0)
+    assert [log.term_at(index) for index in (1, 2, 3, 4)] == [1, 1, 2, None]
