@@ -150,6 +150,11 @@ class Connection:
         self._control.clear()
         return len(self._requests.on_connection_lost())
 
+    def forget_session(self) -> None:
+        """The session that was just given was never used, and will not be: the next hello asks for a new one."""
+        assert not self.greeted and not self._requests.last_serial, self._requests.last_serial
+        self.session_id, self.password = 0, b""
+
     def end(self, code: int, detail: str) -> None:
         """The session is over: every request is settled and every watch ended with this error."""
         self._control.clear()

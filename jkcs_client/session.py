@@ -336,6 +336,9 @@ class Session:
                     raise self._ended_error()
             except BaseException:
                 connection.on_connection_lost()
+                if fresh:
+                    # Nobody has seen this session; were it kept, it might be found expired before it was open.
+                    connection.forget_session()
                 await anyio.aclose_forcefully(stream)
                 raise
         if fresh:

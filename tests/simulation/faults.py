@@ -100,12 +100,8 @@ class Faults:
             # With some clients on its side, which go on asking it.
             group = [leader.name, *(client.name for client in self._clients() if self._chance.random() < 0.5)]
         self._world.trace.add("*", f"partition: {','.join(sorted(group))} against the rest")
-        for one in group:
-            for other in self._names():
-                if other not in group:
-                    self._links.cut(one, other)
-                    self._links.cut(other, one)
-        self._heal_later()
+        pairs = [(one, other) for one in group for other in self._names() if other not in group]
+        self._cut([way for one, other in pairs for way in ((one, other), (other, one))])
 
     def _one_way(self) -> None:
         """Cut all ways to one machine, or from it, or a single one."""
@@ -116,9 +112,7 @@ class Faults:
             others = [self._chance.choice(others)]
         outward = self._chance.random() < 0.5
         self._world.trace.add("*", f"{one} {'is not heard by' if outward else 'does not hear'} {','.join(others)}")
-        for other in others:
-            self._links.cut(*((one, other) if outward else (other, one)))
-        self._heal_later()
+        self._cut([(one, other) if outward else (other, one) for other in others])
 
     def _crash(self) -> None:
         """kill -9 of a server."""
@@ -217,10 +211,13 @@ class Faults:
                 return machine
         return None
 
-    def _heal_later(self) -> None:
-        self._links.later(self._chance.expovariate(1.0 / self._plan.cut_seconds), self._heal_links)
+    def _cut(self, ways: list[tuple[str, str]]) -> None:
+        """Cut some ways for some time."""
+        for way in ways:
+            self._links.cut(*way)
+        self._links.later(self._chance.expovariate(1.0 / self._plan.cut_seconds), self._mend, ways)
 
-    def _heal_links(self) -> None:
+    def _mend(self, ways: list[tuple[str, str]]) -> None:
         if not self._over:
-            self._world.trace.add("*", "the wires heal")
-            self._links.heal()
+            self._world.trace.add("*", "a partition ends")
+            self._links.mend(ways)

@@ -6,7 +6,8 @@ Peers' messages and clients' connections use the same wires. Knows nothing of wh
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 
 from tests.simulation.loop import WORLD, SimLoop
 
@@ -29,7 +30,8 @@ class Links:
         self.slow_rate = 0.0
         """How often a packet takes up to `slow_seconds_max` instead."""
         self.slow_seconds_max = 0.3
-        self._cut: set[tuple[str, str]] = set()
+        self._cuts: Counter[tuple[str, str]] = Counter()
+        """Ways that are cut, (sender, receiver), and by how many partitions at once."""
         self._listeners: list[Callable[[], None]] = []
 
     def delay(self) -> float:
@@ -40,23 +42,35 @@ class Links:
         return DELAY_SECONDS_MIN + chance.expovariate(1.0 / self.delay_seconds_mean)
 
     def is_open(self, sender: str, receiver: str) -> bool:
-        return (sender, receiver) not in self._cut
+        return (sender, receiver) not in self._cuts
 
     def is_open_both_ways(self, one: str, other: str) -> bool:
-        return (one, other) not in self._cut and (other, one) not in self._cut
+        return (one, other) not in self._cuts and (other, one) not in self._cuts
 
     def cut(self, sender: str, receiver: str) -> None:
         """Nothing from `sender` reaches `receiver` any more, what is on its way included."""
-        self._cut.add((sender, receiver))
+        self._cuts[sender, receiver] += 1
+
+    def mend(self, ways: Iterable[tuple[str, str]]) -> None:
+        """Take some cuts back; a way that was cut twice stays cut. Does nothing once everything was healed."""
+        for way in ways:
+            if self._cuts[way] > 1:
+                self._cuts[way] -= 1
+            else:
+                del self._cuts[way]
+        self._tell()
 
     def heal(self) -> None:
         """Open all ways."""
-        self._cut.clear()
-        for listener in self._listeners:
-            listener()
+        self._cuts.clear()
+        self._tell()
 
     def on_heal(self, listener: Callable[[], None]) -> None:
         self._listeners.append(listener)
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()
 
     def calm(self) -> None:
         """No more packet faults: short delays only."""

@@ -16,7 +16,7 @@ import anyio.lowlevel
 from anyio.abc import ByteStream
 
 from tests.simulation.links import Links
-from tests.simulation.loop import Process
+from tests.simulation.loop import WORLD, Process
 
 WRITE_BUFFER_HIGH = 64 * 1024
 """Bytes on their way beyond which a writer is held back."""
@@ -46,7 +46,8 @@ class _Pipe:
         for piece in self._pieces(data) if data is not None else (None,):
             self.in_flight += len(piece) if piece is not None else 0
             self._last_arrival = max(self._last_arrival, self._links.loop.time() + self._links.delay())
-            self._links.later(self._last_arrival - self._links.loop.time(), self._arrive, piece)
+            # At exactly this time, not after a difference of it: rounding would let a piece overtake another.
+            self._links.loop.call_at(self._last_arrival, self._arrive, piece, context=WORLD)
 
     def _pieces(self, data: bytes) -> list[bytes]:
         chance = self._links.chance

@@ -328,4 +328,4 @@ class FakeCluster:
 
 def client_of(cluster: FakeCluster, url: str = "jkcs://a,b,c", **options: Any) -> Client:
     """A client of this cluster whose chance is always the same."""
-    return connect(url, dialer=cluster.dial, random=Random(7), **options)
+    return connect(url, **{"dialer": cluster.dial, "random": Random(7), **options})

@@ -6,6 +6,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.abc import ByteStream
 
 from jkcs_client import (
     Client,
@@ -17,7 +18,9 @@ from jkcs_client import (
     State,
     session,
 )
+from jkcs_client.address import Address
 from jkcs_client.protocol import errors
+from jkcs_client.protocol.framing import frame, pack
 from jkcs_client.protocol.messages import CREATE, EXISTS, PING, SET, WATCH
 from tests.support.fake_server import FakeCluster, FakeConnection, client_of
 from tests.support.virtual_time import stall
@@ -61,6 +64,30 @@ async def test_a_write_whose_answer_was_lost_happens_once_and_is_answered() -> N
         assert cluster.tree.keys["/a"].version == 1
         assert writes(cluster) == [(CREATE, 1), (SET, 2), (SET, 2)]
         assert (await client.get("/a"))[0] == b"x"
+
+
+async def test_a_session_that_was_never_handed_over_is_not_missed_when_it_expires() -> None:
+    """The first connection breaks with the hello's answer still in hand: nobody has seen that session, and the
+    next attempt must ask for another one instead of finding the first one expired."""
+    cluster = FakeCluster()
+
+    async def dial(address: Address) -> ByteStream:
+        stream = await cluster.dial(address)
+        if len(cluster.dialed) == 1:
+            receive = stream.receive
+
+            async def receive_and_break(max_bytes: int = 65536) -> bytes:
+                data = await receive(max_bytes)
+                cluster.expire(cluster.connection.session)
+                return data + frame((pack((0, errors.Busy.code, 1, "going down")),))
+
+            stream.receive = receive_and_break  # type: ignore[method-assign]
+        return stream
+
+    async with client_of(cluster, dialer=dial) as client:
+        await client.create("/a")
+        hellos = [message for message in cluster.received if len(message) == 4 and message[2] > 1000]
+        assert [message[0] for message in hellos] == [0, 0]
 
 
 async def test_requests_in_flight_are_sent_again_in_order() -> None:

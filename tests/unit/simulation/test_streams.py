@@ -78,6 +78,24 @@ def test_bytes_come_back_in_order_in_pieces() -> None:
     assert line.loop.run(main()) > 1
 
 
+def test_pieces_that_arrive_at_one_instant_keep_their_order() -> None:
+    """A slow packet holds up those behind it, whenever they were sent; a stream never reorders."""
+    line = Line(mute=True)
+    line.links.slow_rate = 0.1
+
+    async def inside() -> None:
+        for number in range(2000):
+            await line.connection.stream.send(b"%05d" % number)
+            await anyio.sleep(0.0007)
+        await anyio.sleep(1)
+
+    async def main() -> None:
+        await line.loop.spawn(line.client, inside())
+
+    line.loop.run(main())
+    assert line.echo.received == b"".join(b"%05d" % number for number in range(2000))
+
+
 def test_cut_wire_stalls_bytes_until_it_heals() -> None:
     """A stream loses nothing in a partition that ends: it is late."""
     line = Line()
