@@ -183,7 +183,7 @@ class Replica:
 
     def hand_over(self) -> bool:
         """Ask the most caught-up follower to lead. False when this node does not lead or nobody can take over."""
-        if self.core.role is not Role.LEADER:
+        if self.stopped or self.core.role is not Role.LEADER:
             return False
         moved = self.core.transfer(None, self._scheduler.time())
         self.kick()

@@ -463,6 +463,7 @@ def test_a_failed_save_stops_the_replica_for_good(leader: World) -> None:
     leader.worker.run()
     leader.turn()
     assert [str(error) for error in leader.owner.failures] == ["cannot write log: no space left"]
+    assert not leader.replica.hand_over()
     leader.receive(B, Heartbeat(Term(99), Index(0), 1))
     leader.scheduler.advance(10)
     assert leader.network.sent == [] and leader.worker.jobs == []
