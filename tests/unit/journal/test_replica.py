@@ -6,6 +6,7 @@ Real core, real store on a disk in memory; the scheduler, the worker and the net
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -550,3 +551,20 @@ def test_while_commands_come_one_by_one_a_message_is_acted_on_at_once(leader: Wo
     assert leader.applied[-1] == b"12"
     leader.turn()
     assert leader.applied[-1] == b"z"
+
+
+def test_one_snapshot_entry_is_asked_for_while_another_is_on_its_way(leader: World) -> None:
+    """Entries that were in flight before it must not each ask for one more."""
+    leader.replica.snapshots._limits = replace(LIMITS, snapshot_entries=1)
+    leader.replica._single = False
+    first = leader.replica.core.last_index + 1
+    for command in (b"1", b"2"):
+        leader.replica.propose(command)
+        leader.turn()
+    for _ in range(2):
+        leader.worker.run()
+    for match in (first, first + 1):
+        leader.receive(B, AppendReply(leader.replica.core.term, Index(match)))
+        leader.turn()
+    assert leader.applied == [b"1", b"2"]
+    assert leader.replica.core.last_index == first + 2
