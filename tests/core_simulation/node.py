@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 INBOX_MAX = 500
 """What a paused node keeps for later; a full socket buffer loses the rest."""
 
+MENDED_WRITE_MEAN = 0.001
+
 
 class Blown(Exception):
     """The node crashes at this very effect."""
@@ -77,6 +79,8 @@ class Node:
         self._taking: SnapshotMeta | None = None
         """A snapshot of the own machine on its way to the disk."""
         self._timer_at = float("inf")
+        self._disk_job = 0
+        """Which write or installation the disk is busy with."""
 
     @property
     def now(self) -> float:
@@ -260,8 +264,7 @@ class Node:
         if ready.must_save:
             self._burn()
             self._writes.append(Write(ready.number, ready.hard_state, ready.entries))
-            if not self._writing:
-                self._begin_writing()
+            self._maybe_begin_writing()
         if ready.replies:
             self._held.append((ready.number, ready.replies))
             self._release()
@@ -295,15 +298,33 @@ class Node:
 
     # The disk
 
-    def _begin_writing(self) -> None:
-        """All that waits is written with one sync."""
+    def _maybe_begin_writing(self) -> None:
+        """All that waits is written with one sync, when the disk is free."""
+        if self._writing or self._installing or not self._writes:
+            return
         self._writing = len(self._writes)
-        now = self.world.now
-        seconds = 0.0001 + self._random.expovariate(self._write_rate)
-        self.world.at(max(now, self.hung_until) + seconds, self._end_writing, self.starts)
+        self._begin_job(self._end_writing)
 
-    def _end_writing(self, start: int) -> None:
-        if start != self.starts or not self.up:
+    def _begin_job(self, end: Callable[..., None]) -> None:
+        """Do something on the disk: `end` is called when it is done."""
+        self._disk_job += 1
+        seconds = 0.0001 + self._random.expovariate(self._write_rate)
+        self.world.at(max(self.world.now, self.hung_until) + seconds, end, self.starts, self._disk_job)
+
+    def mend_disk(self) -> None:
+        """The disk is quick from now on, also with what it is busy with."""
+        self.hung_until = 0.0
+        self._write_rate = 1 / MENDED_WRITE_MEAN
+        if self._writing:
+            self._begin_job(self._end_writing)
+        elif self._installing:
+            self._begin_job(self._end_install)
+
+    def _is_current(self, start: int, job: int) -> bool:
+        return self.up and start == self.starts and job == self._disk_job
+
+    def _end_writing(self, start: int, job: int) -> None:
+        if not self._is_current(start, job):
             return
         number = 0
         for _ in range(self._writing):
@@ -312,8 +333,7 @@ class Node:
             number = write.number
         self._writing = 0
         self.image.acknowledge()
-        if self._writes:
-            self._begin_writing()
+        self._maybe_begin_writing()
         self._fact(self._saved, number)
 
     def _saved(self, number: int) -> None:
@@ -384,25 +404,21 @@ class Node:
     def _install(self) -> None:
         assert self._restoring is not None
         self._installing = True
-        seconds = self._random.expovariate(self._write_rate / 4)
-        self.world.at(
-            max(self.world.now, self.hung_until) + seconds, self._end_install, self.starts, self._restoring[1]
-        )
+        self._begin_job(self._end_install)
 
-    def _end_install(self, start: int, meta: SnapshotMeta) -> None:
-        if start == self.starts and self.up and self._restoring is not None and self._restoring[1] is meta:
+    def _end_install(self, start: int, job: int) -> None:
+        if self._is_current(start, job):
             self._fact(self._installed)
 
     def _installed(self) -> None:
-        self._installing = False
-        if self._restoring is None or self._writes:
-            return  # a vote has to be written first
+        assert self._restoring is not None and not self._writing
         sender, meta = self._restoring
-        self._restoring = None
+        self._restoring, self._installing = None, False
         self.image.install(meta)
         self.world.ghost.on_snapshot(self.name, meta)
         self._burn()
         self.core.restored(meta)
         self.world.ghost.on_restored(self.name, self.core, meta)
         self.world.count("snapshot installed")
+        self._maybe_begin_writing()  # a term or a vote may have come meanwhile
         self._send([(sender, SnapshotReply(self.core.term, meta.position.index, meta.size, installed=True))])

@@ -100,7 +100,6 @@ def _play(world: World) -> float:
     while not _works(world, healed, load):
         if world.now >= end:
             broken("liveness", _why(world, healed))
-        world.run_until(world.now + STEP_SECONDS)
     seconds = world.now - began
     _stays(world, healed)
     return seconds
@@ -125,8 +124,8 @@ def _heal(world: World) -> list[Node] | None:
     world.network.mend_all()
     for node in nodes:
         if node in healed:
-            node.hung_until = 0.0
             node.fuse = 0
+            node.mend_disk()
             if not node.up:
                 node.start()
             elif node.paused:
@@ -167,11 +166,13 @@ def _break_for_ever(world: World, node: Node, how: str) -> None:
 
 def _works(world: World, healed: list[Node], load: Load) -> bool:
     """Whether the healed ones have one leader, agree on everything, and commit and read what is now asked."""
+    for node in world.leaders():
+        load.propose_to(node)  # a leader whose disk hangs can only know when it has something to write
     leader = _leader_of(healed)
     if leader is None:
+        world.run_until(world.now + STEP_SECONDS)
         return False
     core, before = leader.core, world.ghost.grants
-    load.propose_to(leader)
     load.read_from(leader)
     world.run_until(world.now + STEP_SECONDS)
     last = core.last_index
