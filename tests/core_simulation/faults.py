@@ -72,8 +72,12 @@ class Nemesis:
         return True
 
     def _leader_alone(self, node: Node) -> bool:
+        """Long enough for the others to elect somebody else, mostly."""
         leaders = self._world.leaders()
-        return bool(leaders) and self._isolate(self._random.choice(leaders))
+        if not leaders:
+            return False
+        self._cut(self._pairs([self._random.choice(leaders).name]), 1.0 + self._seconds(self._plan.cut_mean))
+        return True
 
     def _halves(self, node: Node) -> bool:
         side = [name for name in self._world.nodes if self._random.random() < 0.5]
@@ -168,8 +172,10 @@ class Nemesis:
             node.resume()
 
     def _snapshot(self, node: Node) -> bool:
-        node.snapshot()
-        return node.up
+        """One node takes a snapshot, or all do; somebody who is behind may then need one."""
+        for each in self._world.up() if self._random.random() < 0.5 else [node]:
+            each.snapshot()
+        return True
 
     def _transfer(self, node: Node) -> bool:
         leaders = self._world.leaders()

@@ -14,7 +14,7 @@ from zlib import crc32
 
 from journal.raft.messages import AppendReply, Message, SnapshotReply, VoteReply, VoteRequest
 from journal.raft.ready import ReadGrant, Role
-from journal.values import Configuration, Entry, HardState, Index, NodeId, SnapshotMeta, Term
+from journal.values import Configuration, Entry, HardState, Index, NodeId, Position, SnapshotMeta, Term
 from tests.core_simulation.image import Image
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ class Ghost:
         self.seen: dict[NodeId, Seen] = {}
         self.leaders: dict[Term, tuple[NodeId, int]] = {}
         self.votes: dict[tuple[NodeId, Term], NodeId | None] = {}
-        self.crcs: dict[tuple[Index, Term], int] = {}
-        """End and term of every entry that ever was on a disk -> its chained checksum."""
+        self.crcs: dict[tuple[Index, Term], tuple[int, int]] = {}
+        """End and term of every entry that ever was on a disk -> the checksum before it and its own."""
         self.committed: dict[Index, Committed] = {}
         """By end of entry."""
         self.commit = Index(0)
@@ -144,16 +144,19 @@ class Ghost:
             broken("I2", f"{name} voted {known} and {hard_state.vote} in term {hard_state.term}")
         self.votes[name, hard_state.term] = hard_state.vote
 
-    def on_entries(self, name: NodeId, removed: list[Entry], added: list[Entry]) -> None:
-        """Entries have reached the disk, and made others go."""
+    def on_entries(self, name: NodeId, removed: list[Entry], previous: Position, added: list[Entry]) -> None:
+        """Entries have reached the disk behind `previous`, and made others go."""
         for entry in removed:
             known = self.committed.get(entry.last)
             if known is not None and known.crc == entry.crc:
                 broken("I7", f"{name} removes committed index {entry.last}, term {entry.term}")
+        # Equal pairs at every entry: then logs that have one entry in common have all before it in common.
+        crc = previous.crc
         for entry in added:
-            crc = self.crcs.setdefault((entry.last, entry.term), entry.crc)
-            if crc != entry.crc:
-                broken("I3", f"two logs differ at index {entry.last}, term {entry.term}; one of them is {name}'s")
+            pair = (crc, entry.crc)
+            if self.crcs.setdefault((entry.last, entry.term), pair) != pair:
+                broken("I3", f"two logs differ up to index {entry.last}, term {entry.term}; one of them is {name}'s")
+            crc = entry.crc
 
     def on_send(self, name: NodeId, core: Core, to: NodeId, message: Message) -> None:
         """A message leaves: what it promises must be on the disk."""
@@ -235,8 +238,8 @@ class Ghost:
             index, digest = entry.last, crc32(entry.record, digest)
             if self.digests.setdefault(index, digest) != digest:
                 broken("I5", f"the machine of {name} differs from another one at {index}")
-        if index > core.commit or index > seen.image.last_index:
-            broken("I6", f"{name} applies {index}, committed {core.commit}, on its disk {seen.image.last_index}")
+        if index > core.commit or not seen.image.holds(index, entry.crc):
+            broken("I6", f"{name} applies {index}, committed {core.commit}, on its disk {seen.image.last}")
         seen.machine_index, seen.machine_digest = index, digest
 
     # Configurations

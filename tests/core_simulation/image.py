@@ -46,8 +46,8 @@ class Image:
     def last_index(self) -> Index:
         return self.lasts[-1] if self.lasts else self.start.index
 
-    def append(self, entries: list[Entry]) -> list[Entry]:
-        """Write entries; returns those that had to make room for them."""
+    def append(self, entries: list[Entry]) -> tuple[list[Entry], Position]:
+        """Write entries; returns those that had to make room for them, and the position before them."""
         removed: list[Entry] = []
         first = entries[0].first
         if first <= self.last_index:
@@ -55,11 +55,12 @@ class Image:
             removed = self.entries[at:]
             del self.entries[at:], self.lasts[at:]
             self.mark = min(self.mark, Index(first - 1))
+        previous = self.last
         for entry in entries:
             assert entry.first == self.last_index + 1, (entry.first, self.last_index)
             self.entries.append(entry)
             self.lasts.append(entry.last)
-        return removed
+        return removed, previous
 
     def acknowledge(self) -> None:
         """All that is written may now be vouched for."""

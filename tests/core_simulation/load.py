@@ -7,6 +7,9 @@ from random import Random
 from tests.core_simulation.node import Node
 from tests.core_simulation.world import World
 
+BURSTS = 0.02
+BURST = 20
+
 
 class Load:
     """Requests until the world is calm; after that only what `run.py` asks for."""
@@ -48,5 +51,6 @@ class Load:
         if self._random.random() < self._world.plan.read_share:
             self.read()
         else:
-            self.propose()
+            for _ in range(BURST if self._random.random() < BURSTS else 1):
+                self.propose()
         self._arm()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from random import Random
 from typing import TYPE_CHECKING
 
-from journal.raft.messages import Message
+from journal.raft.messages import Append, AppendReply, Heartbeat, HeartbeatReply, Message
 from journal.values import NodeId
 from tests.core_simulation.plan import Fault, Plan
 
@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from tests.core_simulation.world import World
 
 REMEMBERED = 16
-"""Messages of a link that may come again."""
+"""Messages of a link that may come again; as many again of those that are rare."""
+
+COMMON = (Append, AppendReply, Heartbeat, HeartbeatReply)
 
 
 class Link:
     """One direction between two nodes."""
 
-    __slots__ = ("cuts", "epoch", "last_at", "old", "sender", "to")
+    __slots__ = ("cuts", "epoch", "last_at", "old", "rare", "sender", "to")
 
     def __init__(self, sender: NodeId, to: NodeId) -> None:
         self.sender = sender
@@ -36,6 +38,7 @@ class Link:
         self.last_at = 0.0
         """When the last message arrives; without reordering no later one comes before it."""
         self.old: deque[Message] = deque(maxlen=REMEMBERED)
+        self.rare: deque[Message] = deque(maxlen=REMEMBERED)
 
 
 class Network:
@@ -93,10 +96,11 @@ class Network:
     def _misbehave(self, link: Link, message: Message) -> None:
         draw, count = self._draw, self._world.count
         if self._replays:
-            if link.old and draw() < self._replays:
+            old = link.rare if link.rare and draw() < 0.5 else link.old
+            if old and draw() < self._replays:
                 count(Fault.REPLAY.value)
-                self._post(link, self._random.choice(link.old), in_order=False)
-            link.old.append(message)
+                self._post(link, self._random.choice(old), in_order=False)
+            (link.old if isinstance(message, COMMON) else link.rare).append(message)
         if self._loss and draw() < self._loss:
             count(Fault.LOSS.value)
             return

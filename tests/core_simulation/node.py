@@ -353,10 +353,10 @@ class Node:
             image.hard_state = hard_state
             ghost.on_hard_state(self.name, hard_state)
         if entries:
-            removed = image.append(entries)
+            removed, previous = image.append(entries)
             if removed:
                 self.world.count("truncation")
-            ghost.on_entries(self.name, removed, entries)
+            ghost.on_entries(self.name, removed, previous, entries)
 
     # Snapshots
 

@@ -43,7 +43,7 @@ class Fault(Enum):
 
 MESSAGE_FAULTS = (Fault.LOSS, Fault.SLOW_LINK, Fault.DOUBLE, Fault.REORDER, Fault.REPLAY)
 EVENT_FAULTS = tuple(fault for fault in Fault if fault not in MESSAGE_FAULTS and fault is not Fault.CLOCK_RATE)
-SIZES = (1, 2, 3, 3, 3, 3, 3, 4, 5, 5, 7)
+SIZES = (1, 2, 3, 3, 3, 3, 3, 3, 4, 5, 5, 7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def draw_plan(seed: int, only: frozenset[Fault] | None = None) -> Plan:
         joint=voters > 3 and random.random() < 0.2,
         faults=faults,
         storm_seconds=random.choice((10.0, 20.0, 40.0)),
-        fault_seconds=random.choice((0.15, 0.5, 1.0, 3.0)),
+        fault_seconds=random.choice((0.15, 0.4, 0.8, 1.5)),
         loss=random.choice((0.01, 0.05, 0.3)) if Fault.LOSS in faults else 0.0,
         doubles=random.choice((0.01, 0.1)) if Fault.DOUBLE in faults else 0.0,
         reorders=random.choice((0.05, 1.0)) if Fault.REORDER in faults else 0.0,
@@ -106,7 +106,7 @@ def draw_plan(seed: int, only: frozenset[Fault] | None = None) -> Plan:
         delay_mean=random.choice((0.01, 0.05, 0.1)) if Fault.SLOW_LINK in faults else 0.0005,
         write_mean=random.choice((0.02, 0.1)) if Fault.SLOW_DISK in faults else random.choice((0.0002, 0.002)),
         down_mean=random.choice((0.05, 0.5, 3.0)),
-        cut_mean=random.choice((0.2, 1.0, 4.0)),
+        cut_mean=random.choice((0.3, 1.0, 3.0)),
         pause_mean=random.choice((0.1, 0.7, 3.0)),
         hang_mean=random.choice((0.1, 1.0, 3.0)),
         load_mean=random.choice((0.02, 0.05, 0.1)),
@@ -119,7 +119,7 @@ def draw_plan(seed: int, only: frozenset[Fault] | None = None) -> Plan:
 def _draw_faults(random: Random, voters: int) -> tuple[Fault, ...]:
     if random.random() < 0.1:
         return ()
-    share = random.choice((0.15, 0.4, 0.7))
+    share = random.choice((0.2, 0.4, 0.8))
     faults = [fault for fault in Fault if random.random() < share]
     if voters < 3:
         # Such a cluster refuses to work with a lost tail: nobody has what was lost.

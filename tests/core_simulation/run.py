@@ -110,6 +110,8 @@ def _heal(world: World) -> list[Node] | None:
     random = Random(f"{world.plan.seed}/calm")
     nodes = list(world.nodes.values())
     random.shuffle(nodes)
+    if random.random() < 0.5:  # a leader that stays broken is the harder case
+        nodes.sort(key=lambda node: node.up and node.core.role is Role.LEADER)
     healed: list[Node] = []
     enough = False
     for node in nodes:
