@@ -8,6 +8,7 @@ from __future__ import annotations
 from random import Random
 
 from journal.values import NodeId
+from tests.core_simulation.ghost import is_quorum
 from tests.core_simulation.node import Node
 from tests.core_simulation.plan import EVENT_FAULTS, Fault
 from tests.core_simulation.world import World
@@ -42,6 +43,7 @@ class Nemesis:
             Fault.LOST_TAIL: self._lost_tail,
             Fault.SNAPSHOT: self._snapshot,
             Fault.TRANSFER: self._transfer,
+            Fault.MEMBERS: self._members,
         }
         for fault in (Fault.SLOW_DISK, Fault.CLOCK_RATE, Fault.SLOW_LINK):
             if fault in plan.faults:
@@ -185,6 +187,22 @@ class Nemesis:
         self._random.choice(leaders).transfer(target)
         return True
 
+    def _members(self, node: Node) -> bool:
+        """An administrator changes who belongs to the cluster, or what one of them is."""
+        leaders = self._world.leaders()
+        if not leaders:
+            return False
+        leader, draw = self._random.choice(leaders), self._random.random()
+        names = list(self._world.nodes)
+        if draw < 0.6:
+            size = self._random.randint(1, min(5, len(names)))
+            leader.change(tuple(sorted(self._random.sample(names, size))))
+        elif draw < 0.7:
+            leader.change(leader.core.configuration.voters)
+        else:
+            leader.convert(node.name, self._random.choice(("voter", "observer", "none", "preferred")))
+        return True
+
     # Disks
 
     def _hung_disk(self, node: Node) -> bool:
@@ -196,11 +214,9 @@ class Nemesis:
 
         Never on so many nodes at once that nobody may be left who has what was lost.
         """
-        configuration = self._world.configuration
-        images = [self._world.nodes[name].image for name in configuration.voters if name != node.name]
-        withheld = sum(1 for image in images if image.withheld_until)
-        least = min(len(half) for half in (configuration.voters, configuration.outgoing) if half)
-        if withheld + 1 > (least - 1) // 2 or not node.up:
+        sound = {other.name for other in self._world.nodes.values() if not other.image.withheld_until}
+        configurations = self._world.configurations()
+        if not node.up or not all(is_quorum(one, sound - {node.name}) for one in configurations):
             return False
         self._world.crash(node, self._seconds(self._plan.down_mean))
         return node.image.lose_tail(self._random.randint(1, 8)) > 0

@@ -14,7 +14,8 @@ from zlib import crc32
 
 from journal.raft.messages import AppendReply, Message, SnapshotReply, VoteReply, VoteRequest
 from journal.raft.ready import ReadGrant, Role
-from journal.values import Configuration, Entry, HardState, Index, NodeId, Position, SnapshotMeta, Term
+from journal.record import decode_configuration
+from journal.values import Configuration, Entry, EntryKind, HardState, Index, NodeId, Position, SnapshotMeta, Term
 from tests.core_simulation.image import Image
 
 if TYPE_CHECKING:
@@ -64,7 +65,11 @@ class Committed:
 class Ghost:
     """What has happened so far, as far as the promises need it."""
 
-    def __init__(self) -> None:
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        """The newest that is committed, ..."""
+        self.configuration_index = Index(0)
+        """... and where."""
         self.seen: dict[NodeId, Seen] = {}
         self.leaders: dict[Term, tuple[NodeId, int]] = {}
         self.votes: dict[tuple[NodeId, Term], NodeId | None] = {}
@@ -210,7 +215,9 @@ class Ghost:
             return
         if term != state.term:
             broken("I8", f"{seen.name} commits index {state.commit} of term {term} by counting in term {state.term}")
-        for half in (state.configuration.voters, state.configuration.outgoing):
+        # What the leader went by is the newest configuration before this step: a commit may have brought the next.
+        configuration = seen.configuration or state.configuration
+        for half in (configuration.voters, configuration.outgoing):
             holders = [name for name in half if self.seen[name].image.holds(state.commit, crc)]
             if half and len(holders) <= len(half) // 2:
                 broken("I7", f"{seen.name} commits index {state.commit}, durable on {holders} of {half}")
@@ -225,6 +232,8 @@ class Ghost:
                 broken("I5", f"{name} commits {entry.first} to {entry.last} behind {self.commit}")
             self.committed[entry.last] = Committed(entry.first, entry.term, entry.crc)
             self.commit = entry.last
+            if entry.kind is EntryKind.CONFIGURATION:
+                self._on_committed_configuration(entry)
         elif (known.first, known.crc) != (entry.first, entry.crc):
             broken("I5", f"{name} commits term {entry.term} at {entry.last}, where term {known.term} was committed")
 
@@ -240,15 +249,24 @@ class Ghost:
                 broken("I5", f"the machine of {name} differs from another one at {index}")
         if index > core.commit or not seen.image.holds(index, entry.crc):
             broken("I6", f"{name} applies {index}, committed {core.commit}, on its disk {seen.image.last}")
+        if core.divergence is not None:
+            broken("I5", f"{name} is told that it differs at {core.divergence}")
         seen.machine_index, seen.machine_digest = index, digest
 
     # Configurations
 
     def _on_configuration(self, seen: Seen, configuration: Configuration) -> None:
-        """I9: whatever a node goes over to, no quorum of it can act beside one of what it had."""
-        if seen.configuration is not None and not quorums_meet(seen.configuration, configuration):
+        """I9: what a leader goes over to cannot decide beside what it had. Others may skip steps, or go back."""
+        if seen.leading and seen.configuration and not quorums_meet(seen.configuration, configuration):
             broken("I9", f"{seen.name} goes from {seen.configuration} to {configuration}: they can decide apart")
         seen.configuration = configuration
+
+    def _on_committed_configuration(self, entry: Entry) -> None:
+        """I9: nor can what the cluster goes over to."""
+        configuration = decode_configuration(entry)
+        if not quorums_meet(self.configuration, configuration):
+            broken("I9", f"{configuration} follows {self.configuration}: they can decide apart")
+        self.configuration, self.configuration_index = configuration, entry.last
 
     # Snapshots
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 
 from journal.errors import LogCompacted
-from journal.values import START, Entry, HardState, Index, Position, SnapshotMeta
+from journal.values import START, Entry, EntryKind, HardState, Index, Position, SnapshotMeta
 
 
 def position_after(entry: Entry) -> Position:
@@ -94,6 +94,10 @@ class Image:
         while end < len(self.entries) and (size := size + len(self.entries[end].record)) <= bytes_max:
             end += 1
         return before, self.entries[at:end]
+
+    def configurations(self, after: Index) -> list[Entry]:
+        """The entries behind `after` that change the configuration."""
+        return [entry for entry in self.entries if entry.kind is EntryKind.CONFIGURATION and entry.first > after]
 
     def holds(self, index: Index, crc: int) -> bool:
         """Whether the log holds this end of an entry, or once held and acknowledged it."""

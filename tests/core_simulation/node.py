@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from journal.errors import Busy
+from journal.errors import Busy, ChangeRefused, NotLeader
 from journal.raft.core import Core, CoreConfig
 from journal.raft.log import Log
 from journal.raft.messages import Message, SnapshotChunk, SnapshotReply
@@ -96,12 +96,14 @@ class Node:
         image, world = self.image, self.world
         kept = self._random.randint(0, len(image.entries))
         before = image.position_at(image.lasts[kept - 1]) if kept else image.start
+        applied = image.snapshot.position.index if image.snapshot else image.start.index
+        tail, changes = image.entries[kept:], image.configurations(applied)
         self.core = Core(
             CoreConfig(self.name, world.plan.limits, world.plan.timing),
-            self._configuration,
+            image.snapshot.configuration if image.snapshot else self._configuration,
             image.hard_state,
-            Log(image, image.start, before, image.entries[kept:], image.last, world.plan.limits),
-            applied=image.snapshot.position.index if image.snapshot else image.start.index,
+            Log(image, image.start, before, tail, image.last, world.plan.limits, changes),
+            applied=applied,
             now=self.now,
             chance=self._random.random,
             withheld=image.withheld_until,
@@ -175,6 +177,16 @@ class Node:
         if self.up:
             self._fact(self._transfer, target)
 
+    def change(self, voters: tuple[NodeId, ...]) -> None:
+        """Make these the voters."""
+        if self.up:
+            self._fact(self._update_voters, voters)
+
+    def convert(self, node: NodeId, role: str) -> None:
+        """Give a node a role; "preferred" makes it the one that should lead."""
+        if self.up:
+            self._fact(self._convert, node, role)
+
     def snapshot(self) -> None:
         """Begin to take a snapshot of the machine as it is."""
         if self.up:
@@ -203,6 +215,25 @@ class Node:
     def _transfer(self, target: NodeId | None) -> None:
         if self.core.transfer(target, self.now):
             self.world.count("transfer begun")
+
+    def _update_voters(self, voters: tuple[NodeId, ...]) -> None:
+        try:
+            self.core.update_voters(self.core.configuration.voters, voters, {}, self.now)
+        except (ChangeRefused, NotLeader):
+            self.world.count("change refused")
+        else:
+            self.world.count("change of voters")
+
+    def _convert(self, node: NodeId, role: str) -> None:
+        try:
+            if role == "preferred":
+                self.core.set_preferred_leader(node, self.now)
+            else:
+                self.core.convert_role(node, role, "", self.now)
+        except (ChangeRefused, NotLeader):
+            self.world.count("change refused")
+        else:
+            self.world.count(f"to {role}")
 
     def _nothing(self) -> None:
         pass
@@ -271,7 +302,9 @@ class Node:
         if ready.committed:
             self._burn()
             self.world.ghost.on_apply(self.name, self.core, ready.committed)
-            self.core.applied_to(ready.committed[-1].last)
+            index = ready.committed[-1].last
+            self.core.applied_to(index)
+            self.core.record_digest(index, self.world.ghost.seen[self.name].machine_digest)
         for grant in ready.reads:
             self.world.ghost.on_grant(self.name, grant)
         for sender, chunk in ready.chunks:
@@ -367,7 +400,7 @@ class Node:
             return
         digest = seen.machine_digest.to_bytes(4, "little")
         position = self.image.position_at(core.applied)
-        self._taking = meta = SnapshotMeta(position, core._state.configuration, 1, digest)
+        self._taking = meta = SnapshotMeta(position, core.configuration_at(position.index), 1, digest)
         seconds = self._random.expovariate(self._write_rate / 4)
         self.world.at(self.world.now + seconds, self._end_taking, self.starts, meta)
 

@@ -39,6 +39,7 @@ class Fault(Enum):
     CLOCK_RATE = "clock rate"
     SNAPSHOT = "snapshot"
     TRANSFER = "transfer"
+    MEMBERS = "members"
 
 
 MESSAGE_FAULTS = (Fault.LOSS, Fault.SLOW_LINK, Fault.DOUBLE, Fault.REORDER, Fault.REPLAY)
@@ -54,7 +55,9 @@ class Plan:
     voters: int
     learners: int
     joint: bool
-    """The cluster is in a joint configuration throughout: the outgoing half are all voters but the last."""
+    """The cluster begins in a joint configuration: the outgoing half are all voters but the last."""
+    spares: int
+    """Nodes that do not belong to the cluster yet."""
     faults: tuple[Fault, ...]
     """In the order of `Fault`."""
     storm_seconds: float
@@ -80,7 +83,7 @@ class Plan:
     def describe(self) -> str:
         faults = ", ".join(fault.value for fault in self.faults) or "none"
         joint = ", joint" if self.joint else ""
-        return f"{self.voters} voters, {self.learners} learners{joint}; faults: {faults}"
+        return f"{self.voters} voters, {self.learners} learners, {self.spares} spares{joint}; faults: {faults}"
 
 
 def draw_plan(seed: int, only: frozenset[Fault] | None = None) -> Plan:
@@ -95,6 +98,7 @@ def draw_plan(seed: int, only: frozenset[Fault] | None = None) -> Plan:
         voters=voters,
         learners=random.choice((0, 0, 0, 1, 2)) if voters > 1 else 0,
         joint=voters > 3 and random.random() < 0.2,
+        spares=random.choice((1, 2, 3)) if Fault.MEMBERS in faults else 0,
         faults=faults,
         storm_seconds=random.choice((10.0, 20.0, 40.0)),
         fault_seconds=random.choice((0.15, 0.4, 0.8, 1.5)),

@@ -118,7 +118,7 @@ def _heal(world: World) -> list[Node] | None:
         if not enough or random.random() < 0.4:
             healed.append(node)
         sound = {node.name for node in healed if not node.image.withheld_until}
-        enough = enough or is_quorum(world.configuration, sound)
+        enough = enough or all(is_quorum(configuration, sound) for configuration in world.configurations())
     if not enough:
         return None
     world.calm = True
@@ -181,7 +181,7 @@ def _works(world: World, healed: list[Node], load: Load) -> bool:
     return (
         _leader_of(healed) is leader
         and world.ghost.grants > before
-        and all(node.core.applied == last == node.core.commit for node in healed)
+        and all(node.core.applied == last == node.core.commit for node in healed if node.name in core.configuration.members)
     )
 
 
@@ -191,15 +191,21 @@ def _leader_of(healed: list[Node]) -> Node | None:
     if len(leaders) != 1:
         return None
     (leader,) = leaders
-    if any((node.core.leader, node.core.term) != (leader.name, leader.core.term) for node in healed):
-        return None
-    return leader
+    receivers = leader.core.configuration.receivers
+    followed = all(
+        (node.core.leader, node.core.term) == (leader.name, leader.core.term)
+        for node in healed
+        if node.name in receivers
+    )
+    return leader if followed else None
 
 
 def _stays(world: World, healed: list[Node]) -> None:
     leader = _leader_of(healed)
     assert leader is not None
-    term = leader.core.term
+    term, configuration = leader.core.term, leader.core.configuration
+    if configuration.changing or configuration.preferred or leader.name not in configuration.voters:
+        return  # it may have good reason to go
     world.run_until(world.now + STABLE_SECONDS)
     if _leader_of(healed) is not leader or leader.core.term != term:
         broken("stability", f"{leader.name} led term {term} and was disturbed; {_why(world, healed)}")

@@ -15,6 +15,7 @@ from zlib import crc32
 
 from journal.raft.messages import Message
 from journal.raft.ready import Role
+from journal.record import decode_configuration
 from journal.values import Configuration, NodeId
 from tests.core_simulation.ghost import Ghost
 from tests.core_simulation.network import Link, Network
@@ -37,14 +38,17 @@ class World:
         """What happened how often."""
         self.calm = False
         """No more faults, and nobody comes back by himself."""
-        self.ghost = Ghost()
+        self.configuration = _configuration(plan)
+        """What the cluster begins with."""
+        self.ghost = Ghost(self.configuration)
         self.tracing = echo is not None
         self._echo = echo
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._random = Random(f"{plan.seed}/world")
         self.configuration = _configuration(plan)
         self.nodes: dict[NodeId, Node] = {}
-        names = self.configuration.members
+        """What the cluster begins with."""
+        names = tuple(NodeId(f"n{number + 1}") for number in range(plan.voters + plan.learners + plan.spares))
         self.network = Network(self, plan, names, self._arrive)
         for name in names:
             rate = self._random.uniform(0.95, 1.05) if Fault.CLOCK_RATE in plan.faults else 1.0
@@ -79,6 +83,16 @@ class World:
     def leaders(self) -> list[Node]:
         """All that believe to lead."""
         return [node for node in self.nodes.values() if node.up and node.core.role is Role.LEADER]
+
+    def configurations(self) -> list[Configuration]:
+        """Those by which somebody may be elected or something committed from now on."""
+        found = [self.ghost.configuration]
+        for node in self.nodes.values():
+            for entry in node.image.configurations(self.ghost.configuration_index):
+                found.append(decode_configuration(entry))
+            if node.up and node.core.configuration_index > self.ghost.configuration_index:
+                found.append(node.core.configuration)
+        return found
 
     def crash(self, node: Node, down_seconds: float | None) -> None:
         """A node crashes, and comes back after `down_seconds` unless that is None."""
