@@ -223,16 +223,29 @@ def test_a_refilled_node_takes_part_again() -> None:
 def test_a_snapshot_ahead_of_the_log_is_handed_out_piece_by_piece() -> None:
     """The driver assembles it and answers each piece."""
     follower = Alone(1)
+    follower.step("n2", Heartbeat(Term(2), Index(0), 1))
     chunk = SnapshotChunk(Term(2), meta(10, 2), 0, b"12345678")
     follower.core.step(NodeId("n2"), chunk, 0.0)
     ready = follower.core.ready()
     assert ready is not None and ready.chunks == [("n2", chunk)]
-    assert follower.core.leader == "n2"
+
+
+@pytest.mark.parametrize("leader", ("n1", "n3", None))
+def test_a_chunk_of_a_snapshot_makes_nobody_a_leader(leader: str | None) -> None:
+    """Whoever fed an observer may still be sending when that has become a voter, or even leads."""
+    node = Alone(1, 1)
+    if leader == "n1":
+        node.lead()
+    elif leader is not None:
+        node.step(leader, Heartbeat(Term(1), Index(0), 1))
+    assert node.step("n2", SnapshotChunk(node.core.term, meta(10, 1), 0, b"12345678")) == []
+    assert node.core.leader == leader
 
 
 def test_a_snapshot_that_the_log_already_holds_is_declined_as_installed() -> None:
     """Installing it would throw away what follows it and may be acknowledged (RELIABILITY 31, 33)."""
     follower = Alone(1, 2, 2)
+    follower.step("n2", Heartbeat(Term(2), Index(0), 1))
     installed = SnapshotReply(Term(2), Index(2), 8, True)
     assert follower.one("n2", SnapshotChunk(Term(2), meta(2, 2), 0, b"")) == installed
     assert follower.core.commit == 2  # the leader has it committed
