@@ -34,6 +34,8 @@ class Planted:
     name: str
     caught_by: tuple[str, ...]
     changes: tuple[tuple[Any, str, Any], ...]
+    rare: bool = False
+    """Takes hundreds of seeds."""
 
     @contextmanager
     def plant(self) -> Iterator[None]:
