@@ -48,6 +48,8 @@ class Nemesis:
         for fault in (Fault.SLOW_DISK, Fault.CLOCK_RATE, Fault.SLOW_LINK):
             if fault in plan.faults:
                 world.count(fault.value)
+        if Fault.MEMBERS in self._faults:
+            self._faults += [Fault.MEMBERS] * 3  # most are refused: no leader, or one has only begun
         if self._faults:
             self._arm()
 

@@ -93,22 +93,28 @@ def draw_plan(seed: int, only: frozenset[Fault] | None = None) -> Plan:
     faults = _draw_faults(random, voters)
     if only is not None:
         faults = tuple(fault for fault in faults if fault in only)
+
+    def drawn(fault: Fault, values: tuple[float, ...], otherwise: float) -> float:
+        """Drawn in any case, so that fewer faults change nothing else."""
+        value = random.choice(values)
+        return value if fault in faults else otherwise
+
     return Plan(
         seed=seed,
         voters=voters,
         learners=random.choice((0, 0, 0, 1, 2)) if voters > 1 else 0,
         joint=voters > 3 and random.random() < 0.2,
-        spares=random.choice((1, 2, 3)) if Fault.MEMBERS in faults else 0,
         faults=faults,
+        spares=int(drawn(Fault.MEMBERS, (1, 2, 3), 0)),
         storm_seconds=random.choice((10.0, 20.0, 40.0)),
         fault_seconds=random.choice((0.15, 0.4, 0.8, 1.5)),
-        loss=random.choice((0.01, 0.05, 0.3)) if Fault.LOSS in faults else 0.0,
-        doubles=random.choice((0.01, 0.1)) if Fault.DOUBLE in faults else 0.0,
-        reorders=random.choice((0.05, 1.0)) if Fault.REORDER in faults else 0.0,
-        replays=random.choice((0.01, 0.05)) if Fault.REPLAY in faults else 0.0,
+        loss=drawn(Fault.LOSS, (0.01, 0.05, 0.3), 0.0),
+        doubles=drawn(Fault.DOUBLE, (0.01, 0.1), 0.0),
+        reorders=drawn(Fault.REORDER, (0.05, 1.0), 0.0),
+        replays=drawn(Fault.REPLAY, (0.01, 0.05), 0.0),
         delay_least=random.choice((0.0001, 0.0005)),
-        delay_mean=random.choice((0.01, 0.05, 0.1)) if Fault.SLOW_LINK in faults else 0.0005,
-        write_mean=random.choice((0.02, 0.1)) if Fault.SLOW_DISK in faults else random.choice((0.0002, 0.002)),
+        delay_mean=drawn(Fault.SLOW_LINK, (0.01, 0.05, 0.1), 0.0005),
+        write_mean=drawn(Fault.SLOW_DISK, (0.02, 0.1), random.choice((0.0002, 0.002))),
         down_mean=random.choice((0.05, 0.5, 3.0)),
         cut_mean=random.choice((0.3, 1.0, 3.0)),
         pause_mean=random.choice((0.1, 0.7, 3.0)),

@@ -29,6 +29,7 @@ CALM_TIMEOUTS = 20
 STABLE_SECONDS = 2.0
 STEP_SECONDS = 0.25
 FOR_EVER = 1e9
+HALVES = ("voters", "outgoing", "learners", "observers", "target")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +198,13 @@ def _works(world: World, healed: list[Node], load: Load) -> bool:
     core, before = leader.core, world.ghost.grants
     load.read_from(leader)
     world.run_until(world.now + STEP_SECONDS)
-    last = core.last_index
+    last, receivers = core.last_index, core.configuration.receivers
+    # One that was made an observer while it was away may not know, and nobody goes and tells it.
+    taking_part = [node for node in healed if node.name in receivers or node.core.role is Role.OBSERVER]
     return (
         _leader_of(healed) is leader
         and world.ghost.grants > before
-        and all(node.core.applied == last == node.core.commit for node in healed if node.name in core.configuration.members)
+        and all(node.core.applied == last == node.core.commit for node in taking_part)
     )
 
 
@@ -243,6 +246,8 @@ def _why(world: World, healed: list[Node]) -> str:
             f"{node.name} {core.role.value} term={core.term} leader={core.leader} last={core.last_index} "
             f"durable={core.durable} commit={core.commit} applied={core.applied} withheld={core.withheld}"
         )
+        members = {name: nodes for name, nodes in zip(HALVES, core.configuration.fields, strict=False) if nodes}
+        lines.append(f"  at {core.configuration_index}: {members} preferred={core.configuration.preferred}")
         lines += [f"  {peer.peer} {peer.state.value} match={peer.match} next={peer.next}" for peer in core.progress()]
     return "\n".join(lines)
 

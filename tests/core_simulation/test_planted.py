@@ -13,7 +13,7 @@ import pytest
 from tests.core_simulation.planted import PLANTED, Planted
 from tests.core_simulation.run import run_seed
 
-SEEDS = int(os.environ.get("JKCS_CORE_PLANTED_SEEDS", "0"))
+SEEDS = int(os.environ.get("JKCS_CORE_PLANTED_SEEDS") or "0")
 QUICK = 40
 
 

@@ -88,11 +88,10 @@ class World:
         """Those by which somebody may be elected or something committed from now on."""
         found = [self.ghost.configuration]
         for node in self.nodes.values():
-            for entry in node.image.configurations(self.ghost.configuration_index):
-                found.append(decode_configuration(entry))
+            found += map(decode_configuration, node.image.configurations(self.ghost.configuration_index))
             if node.up and node.core.configuration_index > self.ghost.configuration_index:
                 found.append(node.core.configuration)
-        return found
+        return found + [Configuration(one.target, outgoing=one.voters) for one in found if one.target]
 
     def crash(self, node: Node, down_seconds: float | None) -> None:
         """A node crashes, and comes back after `down_seconds` unless that is None."""
