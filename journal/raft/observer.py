@@ -68,11 +68,14 @@ class Observer:
         if reply.hops >= HOPS_MAX:
             self._choose()
             return
-        state.heard_at = state.now
         state.hops = reply.hops + 1
-        state.leader = NodeId(reply.leader) if reply.leader else None
+        # One that led until a moment ago may be told of itself.
+        state.leader = NodeId(reply.leader) if reply.leader not in ("", state.me) else None
         state.digests.attest(reply.attested, reply.attested_digest)
-        self._lately.clear()
+        if reply.leader or reply.entries:
+            # Whoever knows of no leader may itself have been left behind: there is better to be had elsewhere.
+            state.heard_at = state.now
+            self._lately.clear()
         if reply.entries and not self._take(sender, reply):
             return  # what it led to was asked already: to ask once more would double all that follows
         self._spare_leader()
