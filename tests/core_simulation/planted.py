@@ -119,10 +119,15 @@ def _accept_and_cut(
 def _accept_blindly(
     self: Log, previous: Index, term: Term, crc: int, entries: list[Entry], commit: Index
 ) -> Index | None:
-    """A probe is accepted whatever term stands at its place."""
-    if previous <= self.last_index and not entries:
+    """What follows is taken whatever term stands before it."""
+    if previous > self.last_index or not self.ends_record(previous) or self.term_at(previous) == term:
+        return _accept(self, previous, term, crc, entries, commit)
+    if not entries:
         return previous
-    return _accept(self, previous, term, crc, entries, commit)
+    if entries[0].first <= self.last_index:
+        self._truncate(entries[0].first)
+    self._extend(entries)
+    return entries[-1].last
 
 
 _begin_round = Leader._begin_round
@@ -249,7 +254,7 @@ PLANTED = (
         ((quorum, "quorum_value", _one_half_is_enough), (leader, "quorum_value", _one_half_is_enough)),
     ),
     Planted("an append cuts what follows it", ("I3", "I7"), ((Log, "accept", _accept_and_cut),)),
-    Planted("the place before is not compared", ("I3", "I5"), ((Log, "accept", _accept_blindly),)),
+    Planted("the place before is not compared", ("I3", "I4", "I5", "I7"), ((Log, "accept", _accept_blindly),)),
     Planted("a heartbeat commits what is not compared", ("I5",), ((Leader, "_begin_round", _heartbeat_with_all_commits),)),
     Planted(
         "a write vouches for what replaced it",
@@ -259,7 +264,7 @@ PLANTED = (
     Planted("acknowledged before it is on the disk", ("I7",), ((Follower, "_acknowledge", _acknowledge_at_once),)),
     Planted("pages that skip", ("I5", "I6"), ((Core, "applied_to", _applied_to_the_end),)),
     Planted("a read without a quorum", ("I14",), ((Leader, "read", _read_at_once),)),
-    Planted("a round without its echoes", ("I14",), ((Leader, "_maybe_answer_reads", _answer_without_echo),)),
+    Planted("a round without its echoes", ("I14",), ((Leader, "_maybe_answer_reads", _answer_without_echo),), rare=True),
     Planted("a read before the first commit", ("I14",), ((Leader, "flush", _flush_before_first_commit),)),
     Planted(
         "an old snapshot over a newer log",
