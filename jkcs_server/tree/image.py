@@ -1,4 +1,4 @@
-"""The whole state as bytes and back: what a snapshot's file carries, and what a digest is taken of.
+"""The whole state as bytes and back: what a snapshot's file carries.
 
 Knows nothing of files, checksums and entries. Called by `machine`.
 
@@ -16,7 +16,6 @@ session owns.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from hashlib import blake2b
 from typing import Any
 
 import msgpack
@@ -29,7 +28,6 @@ FORMAT = "jkcs tree"
 VERSION = 1
 CHUNK_BYTES = 256 * 1024
 """A chunk is given out when it has grown to this; one record that is larger is a chunk of its own."""
-_DIGEST_BYTES = 32
 _NIL = b"\xc0"
 
 
@@ -45,16 +43,6 @@ def encode(applied: int, sessions: Sequence[Session], keys: Sequence[str], nodes
         parts.append(record)
         size += len(record)
     yield b"".join(parts)
-
-
-def digest(applied: int, sessions: Sequence[Session], tree: KeyTree) -> bytes:
-    """BLAKE2b over the image with sessions and keys sorted, so that it tells states apart and nothing else."""
-    hasher = blake2b(digest_size=_DIGEST_BYTES)
-    keys = sorted(tree.nodes)
-    ordered = sorted(sessions, key=lambda session: session.id)
-    for record in _records(applied, ordered, keys, [tree.nodes[key] for key in keys]):
-        hasher.update(record)
-    return hasher.digest()
 
 
 def decode(chunks: Iterable[bytes]) -> tuple[int, Sessions, KeyTree]:
@@ -137,7 +125,7 @@ def _decode_sessions(records: Iterator[tuple[Any, ...]], count: int) -> Sessions
         for _ in range(reply_count):
             code, at, result = _next(records)
             session.replies.append((code, at, result))
-        sessions.by_id[session_id] = session
+        sessions.add(session)
     return sessions
 
 
