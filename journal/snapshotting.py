@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from journal.clock import Handle, Scheduler
 from journal.errors import CorruptRecord
 from journal.limits import Limits
+from journal.machine import combined_digest
 from journal.raft.messages import SnapshotChunk, SnapshotReply
 from journal.storage.snapshots import SnapshotReceiver, SnapshotWriter
 from journal.storage.worker import Worker
@@ -93,8 +94,9 @@ class Snapshotting:
         self.log_bytes = 0
         chunks = self._machine_chunks()
         configuration = self._store.configuration
+        state_digest = combined_digest(self._replica.machines)
         self._worker.submit(
-            lambda: self._store.snapshots.begin(position, configuration),
+            lambda: self._store.snapshots.begin(position, configuration, state_digest),
             lambda writer, error: self._taken(writer, chunks, error),
         )
 
@@ -155,6 +157,13 @@ class Snapshotting:
             seen.add(number)
         for number in sorted(set(machines) - seen):
             machines[number].restore(())
+        digest = combined_digest(machines)
+        if digest != meta.state_digest:
+            # Each byte is what was written: so the state was not what it should be, here or where it was written.
+            raise CorruptRecord(
+                f"snapshot {meta.position.index} was taken of a state with digest {meta.state_digest:016x}, "
+                f"what was restored from it has {digest:016x}"
+            )
 
     # Sending.
 

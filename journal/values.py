@@ -125,3 +125,5 @@ class SnapshotMeta:
     """Bytes of the snapshot file."""
     digest: bytes = field(default=b"")
     """BLAKE2b-256 over the body, checked before the snapshot is used."""
+    state_digest: int = 0
+    """What `machine.combined_digest` says of the machines at this index, and must say when they are restored."""

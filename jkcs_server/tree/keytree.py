@@ -73,11 +73,17 @@ class Node:
         "mtime",
         "mzxid",
         "owner",
+        "path",
         "pzxid",
         "sequence",
         "version",
         "weight",
     )
+
+    path: str
+    """Where the node is, shared with the tree's dictionary. This and `weight` are set as it gets its place."""
+    weight: int
+    """An odd number made of the path."""
 
     def __init__(self, data: bytes, index: int, stamp: int, owner: int) -> None:
         self.data = data
@@ -100,8 +106,6 @@ class Node:
         self.sequence = 0
         """Number of the next sequential child. ZooKeeper takes it from the count of all creations under
         the key, ours counts the sequential ones alone; what both promise is that it never falls."""
-        self.weight = 0
-        """Odd, made of the path when the node gets its place in the tree."""
 
     def stat(self) -> Stat:
         children = self.children
@@ -136,6 +140,7 @@ class Node:
         twin.cversion = self.cversion
         twin.children = self.children
         twin.sequence = self.sequence
+        twin.path = self.path
         twin.weight = self.weight
         return twin
 
@@ -177,7 +182,7 @@ class KeyTree:
         """During a transaction: where `_kept_to` returns to."""
         self._sum_before = 0
         """During a transaction: where `sum` returns to when it is rolled back."""
-        self.nodes[paths.ROOT].weight = _weight(paths.ROOT)
+        _place(self.nodes[paths.ROOT], paths.ROOT)
 
     # Reading
 
@@ -320,7 +325,7 @@ class KeyTree:
 
     def load(self, path: str, node: Node) -> None:
         """Put a saved node in its place, the root first. Raises ValueError when there is no place for it."""
-        node.weight = _weight(path)
+        _place(node, path)
         if path == paths.ROOT and len(self.nodes) == 1:
             self.nodes[path] = node
             self.sum = node.share()
@@ -368,7 +373,8 @@ class KeyTree:
         if parent.pzxid <= self._kept_to:
             parent = self._replace_by_copy(parent_path, parent)
         self._link(path, node, parent)
-        node.weight = weight = _weight(path)
+        node.path = path
+        node.weight = weight = crc32c(path.encode()) << 1 | 1
         self.sum += weight * (
             _NEW_INDEX * index + _NEW_STAMP * node.ctime + _OWNER * node.owner + _DATA * crc32c(node.data)
         ) + parent.weight * (_CVERSION + _PZXID * (index - parent.pzxid))
@@ -420,5 +426,6 @@ class KeyTree:
                 del self.ephemerals[node.owner]
 
 
-def _weight(path: str) -> int:
-    return crc32c(path.encode()) << 1 | 1
+def _place(node: Node, path: str) -> None:
+    node.path = path
+    node.weight = crc32c(path.encode()) << 1 | 1

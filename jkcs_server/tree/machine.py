@@ -78,13 +78,12 @@ class TreeMachine:
 
     def snapshot(self) -> Iterator[bytes]:
         """The state as it is now, in chunks. To take another one gives up the one before it."""
-        # Two lists of what the dictionaries hold are all that is copied now; from here on nodes and
+        # Lists of what the dictionaries hold are all that is copied now; from here on nodes and
         # sessions are replaced, not changed, until the last chunk is out.
         mark = self._snapshot = object()
         self.tree.keep(self.applied)
         self.sessions.keep(self.applied)
-        nodes = self.tree.nodes
-        chunks = image.encode(self.applied, list(self.sessions.values()), list(nodes), list(nodes.values()))
+        chunks = image.encode(self.applied, list(self.sessions.values()), list(self.tree.nodes.values()))
         return self._give_out(chunks, mark)
 
     def restore(self, chunks: Iterable[bytes]) -> None:

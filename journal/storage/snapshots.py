@@ -25,7 +25,7 @@ from journal.limits import Limits
 from journal.storage.disk import Disk
 from journal.values import Configuration, Index, NodeId, Position, SnapshotMeta, Term
 
-VERSION = 1
+VERSION = 2
 MAGIC = b"JKCSSNAP"
 HEADER_FIELDS_BYTES_MAX = 64 * 1024
 READ_BYTES = 1 << 20
@@ -91,10 +91,10 @@ class SnapshotStore:
         """The good snapshots, newest first."""
         return list(self._metas)
 
-    def begin(self, position: Position, configuration: Configuration) -> SnapshotWriter:
+    def begin(self, position: Position, configuration: Configuration, state_digest: int = 0) -> SnapshotWriter:
         """A new snapshot at `position`, written aside."""
-        header = self._header(position, configuration)
-        return SnapshotWriter(self, self._disk, self._limits, position, configuration, header)
+        header = self._header(position, configuration, state_digest)
+        return SnapshotWriter(self, self._disk, self._limits, position, configuration, state_digest, header)
 
     def receive(self, meta: SnapshotMeta) -> SnapshotReceiver:
         """A snapshot that comes from a peer, written aside. Touches no file yet."""
@@ -166,7 +166,7 @@ class SnapshotStore:
         self._metas = tuple(other for other in self._metas if other != meta)
         self.damaged.append(snapshot_name(meta.position))
 
-    def _header(self, position: Position, configuration: Configuration) -> bytes:
+    def _header(self, position: Position, configuration: Configuration, state_digest: int) -> bytes:
         fields = msgpack.packb(
             [
                 self._cluster,
@@ -177,6 +177,7 @@ class SnapshotStore:
                 configuration.voters,
                 configuration.outgoing,
                 configuration.learners,
+                state_digest,
             ]
         )
         assert len(fields) <= HEADER_FIELDS_BYTES_MAX, len(fields)
@@ -186,7 +187,7 @@ class SnapshotStore:
     def _describe(self, name: str) -> SnapshotMeta:
         """Header and footer. Raises CorruptRecord, or StorageError for what is good but not for us."""
         size = self._disk.size(name)
-        position, configuration, _ = self._read_header(name)
+        position, configuration, state_digest, _ = self._read_header(name)
         footer = self._disk.read(name, max(0, size - FOOTER_BYTES), FOOTER_BYTES)
         if len(footer) < FOOTER_BYTES or _CRC.unpack_from(footer, _FOOTER.size)[0] != crc32c(footer[: _FOOTER.size]):
             raise CorruptRecord(f"{name}: the snapshot's footer does not match its checksum")
@@ -194,9 +195,9 @@ class SnapshotStore:
         base = name.partition(".")[0]
         if base != snapshot_name(position):
             raise CorruptRecord(f"{name}: holds the snapshot at {position.index}")
-        return SnapshotMeta(position, configuration, size, digest)
+        return SnapshotMeta(position, configuration, size, digest, state_digest)
 
-    def _read_header(self, name: str) -> tuple[Position, Configuration, bytes]:
+    def _read_header(self, name: str) -> tuple[Position, Configuration, int, bytes]:
         start = self._disk.read(name, 0, _HEADER.size)
         if len(start) < _HEADER.size or start[:8] != MAGIC:
             raise CorruptRecord(f"{name}: not a snapshot, or its header is damaged")
@@ -209,15 +210,16 @@ class SnapshotStore:
             raise CorruptRecord(f"{name}: the snapshot's header does not match its checksum")
         if version != VERSION:
             raise StorageError(f"{name}: snapshot format version {version}, this program knows version {VERSION}")
-        owner, index, term, crc, stamp, voters, outgoing, learners = msgpack.unpackb(covered[_HEADER.size :])
+        fields = msgpack.unpackb(covered[_HEADER.size :])
+        owner, index, term, crc, stamp, voters, outgoing, learners, state_digest = fields
         if owner != self._cluster:
             raise StorageError(f"{name}: belongs to another cluster")
         configuration = Configuration(*(tuple(map(NodeId, nodes)) for nodes in (voters, outgoing, learners)))
-        return Position(Index(index), Term(term), crc, stamp), configuration, header
+        return Position(Index(index), Term(term), crc, stamp), configuration, state_digest, header
 
     def _walk(self, name: str, meta: SnapshotMeta) -> Iterator[bytes]:
         """The checked chunks of a file. Raises CorruptRecord, at the latest behind the last one."""
-        header = self._read_header(name)[2]
+        header = self._read_header(name)[3]
         whole = hashlib.blake2b(header, digest_size=32)
         body_end = meta.size - FOOTER_BYTES
         at, count, total = len(header), 0, 0
@@ -261,6 +263,7 @@ class SnapshotWriter:
         limits: Limits,
         position: Position,
         configuration: Configuration,
+        state_digest: int,
         header: bytes,
     ) -> None:
         self._store = store
@@ -268,6 +271,7 @@ class SnapshotWriter:
         self._chunk_bytes_max = 2 * limits.record_bytes_max
         self._position = position
         self._configuration = configuration
+        self._state_digest = state_digest
         self._file = snapshot_name(position) + ".new"
         self._whole = hashlib.blake2b(digest_size=32)
         self._count = 0
@@ -290,7 +294,8 @@ class SnapshotWriter:
         digest = self._whole.digest()
         self._disk.write(self._file, self._offset, [_footer(self._count, self._total, digest)])
         self._disk.sync(self._file)
-        meta = SnapshotMeta(self._position, self._configuration, self._offset + FOOTER_BYTES, digest)
+        size = self._offset + FOOTER_BYTES
+        meta = SnapshotMeta(self._position, self._configuration, size, digest, self._state_digest)
         self._store.adopt(self._file, meta)
         return meta
 

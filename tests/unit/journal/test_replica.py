@@ -142,8 +142,8 @@ class Machine:
     def restore(self, chunks: Any) -> None:
         list(chunks)
 
-    def digest(self) -> bytes:
-        return b""
+    def digest(self) -> int:
+        return 0
 
 
 class Owner:

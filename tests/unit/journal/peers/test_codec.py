@@ -45,7 +45,7 @@ def entries(count: int, first: int = 8, crc: int = 77, size: int = 100) -> list:
 
 def chunk(data: bytes = b"piece", offset: int = 7, size: int = 4000) -> SnapshotChunk:
     configuration = Configuration((NodeId("n1"), NodeId("n2")), (NodeId("n0"),), (NodeId("x"),))
-    meta = SnapshotMeta(Position(Index(90), Term(2), 0xFFFFFFFF, 5), configuration, size, b"d" * 32)
+    meta = SnapshotMeta(Position(Index(90), Term(2), 0xFFFFFFFF, 5), configuration, size, b"d" * 32, 2**64 - 1)
     return SnapshotChunk(Term(3), meta, offset, data)
 
 
@@ -220,7 +220,7 @@ def test_records_that_do_not_follow_the_log_are_refused() -> None:
         ({6: []}, "voter"),
         ({6: ["n1", 7]}, "name must be text"),
         ({10: b"d" * 65}, "digest"),
-        ({11: 3999}, "beyond its size"),
+        ({12: 3999}, "beyond its size"),
     ],
 )
 def test_a_snapshot_chunk_that_makes_no_sense_is_refused(change: dict[int, object], complaint: str) -> None:
