@@ -5,7 +5,9 @@
     end:    eight zero bytes
     footer: chunks u32 | bytes in them u64 | BLAKE2b-256 of everything before the footer | crc u32
 
-The same bytes lie on every node that has the snapshot and travel between them. Knows nothing of what the
+The same bytes lie on every node that has the snapshot and travel between them. So one that was received in
+part goes on from there whoever sends the rest, after a restart too: its name says which one it is (the start of
+its digest), and the checksums of its chunks how much of it is right. Knows nothing of what the
 chunks mean nor of the log; that the log is cut only behind a snapshot is seen to by `store.py`. Everything
 that writes runs on the background worker's thread; `metas` and `read` may be called from any.
 """
@@ -36,6 +38,7 @@ _CHUNK = struct.Struct("<II")
 _FOOTER = struct.Struct("<IQ32s")
 _END = bytes(_CHUNK.size)
 FOOTER_BYTES = _FOOTER.size + _CRC.size
+_RECEIVED = ".received"
 _NAME = re.compile(r"snap-\d{20}-\d{20}")
 
 
@@ -48,7 +51,12 @@ def is_snapshot_name(name: str) -> bool:
 
 
 def is_temporary_name(name: str) -> bool:
-    return is_snapshot_name(name.partition(".")[0]) and name.endswith((".new", ".received"))
+    return is_snapshot_name(name.partition(".")[0]) and name.endswith((".new", _RECEIVED))
+
+
+def received_name(meta: SnapshotMeta) -> str:
+    """The file of a snapshot that is being received."""
+    return f"{snapshot_name(meta.position)}.{meta.digest[:8].hex()}{_RECEIVED}"
 
 
 class SnapshotStore:
@@ -62,7 +70,7 @@ class SnapshotStore:
         """
         self._disk = disk
         self._cluster = cluster
-        self._limits = limits
+        self._chunk_bytes_max = 2 * limits.record_bytes_max
         self._metas: tuple[SnapshotMeta, ...] = ()
         """Newest first; header and footer are good. Replaced, not changed."""
         self._verified: set[str] = set()
@@ -82,9 +90,13 @@ class SnapshotStore:
             self._drop(self._metas[0])
 
     def repair(self) -> None:
-        """Remove what was being written when the process ended. Comes back after a crash, and is removed again."""
+        """Remove what was being written when the process ended. Comes back after a crash, and is removed again.
+
+        What was being received is kept, but for what is older than the newest snapshot.
+        """
+        newest = snapshot_name(self._metas[0].position) if self._metas else ""
         for name in self._disk.names():
-            if is_temporary_name(name):
+            if is_temporary_name(name) and not (name.endswith(_RECEIVED) and name.partition(".")[0] > newest):
                 self._disk.remove(name)
 
     def metas(self) -> list[SnapshotMeta]:
@@ -94,10 +106,10 @@ class SnapshotStore:
     def begin(self, position: Position, configuration: Configuration, state_digest: int = 0) -> SnapshotWriter:
         """A new snapshot at `position`, written aside."""
         header = self._header(position, configuration, state_digest)
-        return SnapshotWriter(self, self._disk, self._limits, position, configuration, state_digest, header)
+        return SnapshotWriter(self, self._disk, self._chunk_bytes_max, position, configuration, state_digest, header)
 
     def receive(self, meta: SnapshotMeta) -> SnapshotReceiver:
-        """A snapshot that comes from a peer, written aside. Touches no file yet."""
+        """A snapshot that comes from a peer, written aside, or the rest of one. Touches no file yet."""
         return SnapshotReceiver(self, self._disk, meta)
 
     def read(self, meta: SnapshotMeta, offset: int, size: int) -> bytes:
@@ -132,6 +144,30 @@ class SnapshotStore:
         if names:
             self._disk.sync_names()
         return kept[-1] if kept else None
+
+    def read_checked(self, meta: SnapshotMeta, offset: int, size: int) -> bytes:
+        """`read`, after the whole snapshot was verified once since this store was opened. Raises CorruptRecord too."""
+        name = snapshot_name(meta.position)
+        if name not in self._verified:
+            for _ in self._walk(name, meta):
+                pass
+            self._verified.add(name)
+        return self.read(meta, offset, size)
+
+    def take_up(self, meta: SnapshotMeta) -> int:
+        """How much of a snapshot earlier attempts to receive it have left, as whole chunks. For the receiver below.
+
+        Makes its file when there is none. What is left of other snapshots is removed: only one is received.
+        """
+        file = received_name(meta)
+        names = self._disk.names()
+        for name in names:
+            if is_temporary_name(name) and name.endswith(_RECEIVED) and name != file:
+                self._disk.remove(name)
+        if file not in names:
+            self._disk.create(file, 0)
+            return 0
+        return min(self._sound_bytes(file), meta.size)
 
     def adopt(self, file: str, expected: SnapshotMeta) -> None:
         """Verify the complete file `file` and give it its name; durable on return. For the two classes below.
@@ -217,6 +253,24 @@ class SnapshotStore:
         configuration = Configuration(*(tuple(map(NodeId, nodes)) for nodes in (voters, outgoing, learners)))
         return Position(Index(index), Term(term), crc, stamp), configuration, state_digest, header
 
+    def _sound_bytes(self, file: str) -> int:
+        """Where the last whole chunk of an incomplete file ends. A power failure may have left anything behind it."""
+        try:
+            at = len(self._read_header(file)[3])
+        except (CorruptRecord, StorageError):
+            return 0
+        while True:
+            head = self._disk.read(file, at, _CHUNK.size)
+            if len(head) < _CHUNK.size or head == _END:
+                return at
+            length, crc = _CHUNK.unpack(head)
+            if length > self._chunk_bytes_max:
+                return at
+            chunk = self._disk.read(file, at + _CHUNK.size, length)
+            if len(chunk) < length or crc32c(chunk) != crc:
+                return at
+            at += _CHUNK.size + length
+
     def _walk(self, name: str, meta: SnapshotMeta) -> Iterator[bytes]:
         """The checked chunks of a file. Raises CorruptRecord, at the latest behind the last one."""
         header = self._read_header(name)[3]
@@ -260,7 +314,7 @@ class SnapshotWriter:
         self,
         store: SnapshotStore,
         disk: Disk,
-        limits: Limits,
+        chunk_bytes_max: int,
         position: Position,
         configuration: Configuration,
         state_digest: int,
@@ -268,7 +322,7 @@ class SnapshotWriter:
     ) -> None:
         self._store = store
         self._disk = disk
-        self._chunk_bytes_max = 2 * limits.record_bytes_max
+        self._chunk_bytes_max = chunk_bytes_max
         self._position = position
         self._configuration = configuration
         self._state_digest = state_digest
@@ -310,29 +364,35 @@ class SnapshotWriter:
 
 
 class SnapshotReceiver:
-    """A snapshot arriving from a peer. Ends by `finish` or by `abort`; every method blocks."""
+    """A snapshot arriving from a peer. Ends by `finish` or by `abort`, or is left lying to be taken up; every method
+    blocks."""
 
     def __init__(self, store: SnapshotStore, disk: Disk, meta: SnapshotMeta) -> None:
         self._store = store
         self._disk = disk
         self._meta = meta
-        self._file = snapshot_name(meta.position) + ".received"
+        self._file = received_name(meta)
         self._made = False
         self.offset = 0
         """Bytes here, in order. Invariant: offset <= the snapshot's size."""
+
+    def open(self) -> None:
+        """Begin where an earlier attempt has ended. To be called once, before anything else."""
+        assert not self._made, self._file
+        self._made = True
+        self.offset = self._store.take_up(self._meta)
 
     def write(self, offset: int, data: bytes) -> None:
         """The next piece. One that does not start at `offset` came twice, or after a loss, and is left out.
 
         Raises CorruptRecord for more bytes than the snapshot has.
         """
+        if not self._made:
+            self.open()
         if offset != self.offset:
             return
         if offset + len(data) > self._meta.size:
             raise CorruptRecord(f"snapshot {self._meta.position.index} is longer than its {self._meta.size} bytes")
-        if not self._made:
-            self._disk.create(self._file, 0)
-            self._made = True
         self._disk.write(self._file, offset, [data])
         self.offset += len(data)
 

@@ -225,7 +225,7 @@ def test_records_that_do_not_follow_the_log_are_refused() -> None:
 )
 def test_a_snapshot_chunk_that_makes_no_sense_is_refused(change: dict[int, object], complaint: str) -> None:
     """Its meta would become this node's configuration and the start of its log."""
-    header = [10, 3, 90, 2, 1, 5, ["n1", "n2"], [], [], 4000, b"d" * 32, 7, crc32c(b"piece")]
+    header = [10, 3, 90, 2, 1, 5, ["n1", "n2"], [], [], 4000, b"d" * 32, 2**64 - 1, 7, crc32c(b"piece")]
     assert Decoder(LIMITS).feed(frame(header, b"piece"))
     for place, value in change.items():
         header[place] = value
