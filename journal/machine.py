@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
-from journal.values import Entry
+from journal.values import Entry, Index
 
 DIGEST_MAX = 2**64 - 1
 
@@ -30,6 +30,13 @@ class Machine(Protocol):
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace the whole state by a snapshot's. Raises CorruptRecord when the chunks make no sense."""
+
+    def recover(self, chunks: Iterable[bytes], index: Index, stamp: int) -> None:
+        """Go back to the content of an older snapshot, as a change made at `index`, which is above all before it.
+
+        What orders or protects other changes must not go back: versions, tokens, who is connected. Raises
+        CorruptRecord, and has then changed nothing, when the chunks make no sense.
+        """
 
     def digest(self) -> int:
         """A fingerprint of the whole state in 64 bits, equal on nodes with equal state at the same index.

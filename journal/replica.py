@@ -290,24 +290,22 @@ class Replica:
             if entry.kind is EntryKind.SNAPSHOT:
                 self.applied_position = Position(entry.last, entry.term, entry.crc, entry.stamp)
                 self.snapshots.take(self.applied_position)
+            elif entry.kind is EntryKind.RECOVER:
+                self.snapshots.on_recover(entry)
             self.snapshots.log_bytes += len(entry.record)
         last = entries[-1]
         self._single = last.first == last.last
         self.applied_position = Position(last.last, last.term, last.crc, last.stamp)
         self.core.applied_to(last.last)
-        if self.leadership.serving and self.snapshots.due(self.applied):
-            self._ask_for_snapshot()
+        if self.leadership.serving:
+            self.snapshots.on_applied(self.applied)
 
-    def _ask_for_snapshot(self) -> None:
-        """Append the entry at whose index every node takes a snapshot."""
-        try:
-            now = self._scheduler.time()
-            index = self.core.propose(b"", 1, self._wall(), now, kind=EntryKind.SNAPSHOT)
-        except Busy:
-            return  # asked again after the next commit
+    def append(self, payload: bytes, kind: EntryKind) -> Index | None:
+        """Append an entry of the journal's own, as leader. None when not leading. Raises Busy."""
+        index = self.core.propose(payload, 1, self._wall(), self._scheduler.time(), kind=kind)
         if index is not None:
-            self.snapshots.asked_for = index
             self.kick()
+        return index
 
     def _on_leadership(self, leadership: Leadership) -> None:
         before = self.leadership
@@ -321,6 +319,7 @@ class Replica:
                 leadership.leader or "-",
             )
             self._read_lost()
+        self.snapshots.on_leadership()
         self._owner.on_leadership(leadership)
 
     def _has_nothing_else(self) -> bool:

@@ -31,6 +31,7 @@ class EntryKind(IntEnum):
     COMMANDS = 1  # commands of one state machine
     CONFIGURATION = 2  # a new configuration of the cluster
     SNAPSHOT = 3  # every node takes a snapshot at this index
+    RECOVER = 4  # a piece of an older snapshot, whose state the machines go back to
 
 
 @dataclass(slots=True)

@@ -280,6 +280,38 @@ class KeyTree:
         for path in sorted(self.ephemerals.get(session_id, ())):
             self._remove(path, self.nodes[path], index)
 
+    def go_back_to(self, other: KeyTree, index: int, stamp: int) -> None:
+        """Make keys and data those of `other`, by deleting, creating and setting what is different, at `index`.
+
+        So no number goes back: a key that comes back is a new one, with a new token; a key whose data goes back has
+        one version more; a sequence goes on. Ephemeral keys of `other` stay away: who owned them gave them up, or
+        may have. Those that there are stay, where the keys above them do and nothing else takes their place.
+        """
+        assert self._undo is None and not self.changes, (index, self.changes)
+        nodes, wanted = self.nodes, {path: node for path, node in other.nodes.items() if not node.owner}
+        unwanted = [
+            node
+            for path, node in nodes.items()
+            if (path in wanted if node.owner else path not in wanted)
+            or (node.owner and paths.parent_of(path) not in wanted)
+        ]
+        # A parent comes before its children in the dictionary: backwards, they go first.
+        for node in reversed(unwanted):
+            self._remove(node.path, nodes[node.path], index)
+        for path, model in wanted.items():
+            if path not in nodes:
+                parent_path = paths.parent_of(path)
+                self._add(path, Node(model.data, index, stamp, 0), parent_path, nodes[parent_path], index)
+            elif nodes[path].data != model.data:
+                self.set(path, model.data, ANY_VERSION, index, stamp)
+            node = nodes[path]
+            if node.sequence < model.sequence:
+                if self._kept_to != _NEVER:
+                    # Neither of its two indices tells that a sequence has changed since.
+                    node = self._replace_by_copy(path, node)
+                self.sum += node.weight * _SEQUENCE * (model.sequence - node.sequence)
+                node.sequence = model.sequence
+
     # Transactions
 
     def begin(self, index: int) -> None:

@@ -26,7 +26,6 @@ from jkcs_server.tree.sessions import Outcome, Result, Session, Sessions
 from journal.errors import CorruptRecord
 from journal.values import Entry, EntryKind
 
-
 _APPLIED = 0xA2E57C19F48D36B
 _64_BITS = 2**64 - 1
 
@@ -93,6 +92,17 @@ class TreeMachine:
         self.tree.replace(tree)
         self.sessions.replace(sessions)
         self.applied = applied
+
+    def recover(self, chunks: Iterable[bytes], index: int, stamp: int) -> None:
+        """Bring keys and data back to what the snapshot holds, by changes at `index` that watchers are told of.
+
+        Sessions stay as they are, with what they own; see `KeyTree.go_back_to`. Raises CorruptRecord and has
+        then changed nothing.
+        """
+        _, _, tree = image.decode(chunks)
+        self.tree.go_back_to(tree, index, stamp)
+        self._tell_changes(index)
+        self.applied = index
 
     def digest(self) -> int:
         """A fingerprint of the whole state in 64 bits, kept up to date with each command."""

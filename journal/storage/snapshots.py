@@ -372,24 +372,25 @@ class SnapshotReceiver:
         self._disk = disk
         self._meta = meta
         self._file = received_name(meta)
+        self._opened = False
         self._made = False
+        """The file is there, and ours to remove."""
         self.offset = 0
         """Bytes here, in order. Invariant: offset <= the snapshot's size."""
 
     def open(self) -> None:
-        """Begin where an earlier attempt has ended. To be called once, before anything else."""
-        assert not self._made, self._file
-        self._made = True
-        self.offset = self._store.take_up(self._meta)
+        """Begin where an earlier attempt has ended, unless begun already."""
+        if not self._opened:
+            self._opened = self._made = True
+            self.offset = self._store.take_up(self._meta)
 
     def write(self, offset: int, data: bytes) -> None:
         """The next piece. One that does not start at `offset` came twice, or after a loss, and is left out.
 
         Raises CorruptRecord for more bytes than the snapshot has.
         """
-        if not self._made:
-            self.open()
-        if offset != self.offset:
+        self.open()
+        if offset != self.offset or not self._made:
             return
         if offset + len(data) > self._meta.size:
             raise CorruptRecord(f"snapshot {self._meta.position.index} is longer than its {self._meta.size} bytes")

@@ -142,6 +142,9 @@ class Machine:
     def restore(self, chunks: Any) -> None:
         list(chunks)
 
+    def recover(self, chunks: Any, index: Index, stamp: int) -> None:
+        list(chunks)
+
     def digest(self) -> int:
         return 0
 

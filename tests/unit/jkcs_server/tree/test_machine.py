@@ -354,7 +354,8 @@ import hashlib
 from tests.unit.jkcs_server.tree.harness import replay
 log, notes = replay(seed=7, length=800)
 image = b"".join(log.machine.snapshot())
-print(f"{log.machine.digest():016x}", hashlib.sha256(image).hexdigest(), hashlib.sha256(repr(notes).encode()).hexdigest())
+notes = repr(notes).encode()
+print(f"{log.machine.digest():016x}", hashlib.sha256(image).hexdigest(), hashlib.sha256(notes).hexdigest())
 """
 
 
