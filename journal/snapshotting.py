@@ -42,6 +42,8 @@ class _Sending:
         self.confirmed = 0
         self.sent = 0
         """Read and sent up to here. Invariant: confirmed <= sent <= meta.size."""
+        self.answered = False
+        """The peer has said how much it has. Until then one chunk asks for it: it may have most of them already."""
         self.reading = False
         self.moved_at = now
 
@@ -288,15 +290,17 @@ class Snapshotting:
             return
         if reply.installed:
             del self._sendings[peer]
-        elif sending.confirmed < reply.offset <= sending.meta.size:
+        elif (sending.confirmed < reply.offset or not sending.answered) and reply.offset <= sending.meta.size:
+            # The first answer counts as it is: a peer that was restarted has less than it had confirmed.
+            sending.sent = max(sending.sent, reply.offset) if sending.answered else reply.offset
             sending.confirmed = reply.offset
-            sending.sent = max(sending.sent, reply.offset)
+            sending.answered = True
             sending.moved_at = self._scheduler.time()
             self._read_next(peer, sending)
 
     def _read_next(self, peer: NodeId, sending: _Sending) -> None:
         limits = self._limits
-        window = limits.snapshot_chunk_bytes * limits.snapshot_chunks_in_flight_max
+        window = limits.snapshot_chunk_bytes * (limits.snapshot_chunks_in_flight_max if sending.answered else 1)
         if sending.reading or sending.sent >= sending.meta.size or sending.sent - sending.confirmed >= window:
             return
         sending.reading = True
@@ -339,6 +343,7 @@ class Snapshotting:
                 del self._sendings[peer]
             elif now - sending.moved_at >= self._retry_seconds:
                 sending.sent = sending.confirmed
+                sending.answered = False
                 sending.moved_at = now
                 # At the end everything is confirmed but the installation: repeat the last chunk to be told of it.
                 if sending.sent >= sending.meta.size:

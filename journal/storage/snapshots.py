@@ -31,6 +31,8 @@ VERSION = 2
 MAGIC = b"JKCSSNAP"
 HEADER_FIELDS_BYTES_MAX = 64 * 1024
 READ_BYTES = 1 << 20
+CHUNK_BYTES_MAX_MIN = 1 << 20
+"""So large a machine may make its chunks, however small the records may be."""
 
 _HEADER = struct.Struct("<8sII")
 _CRC = struct.Struct("<I")
@@ -70,7 +72,7 @@ class SnapshotStore:
         """
         self._disk = disk
         self._cluster = cluster
-        self._chunk_bytes_max = 2 * limits.record_bytes_max
+        self._chunk_bytes_max = max(2 * limits.record_bytes_max, CHUNK_BYTES_MAX_MIN)
         self._metas: tuple[SnapshotMeta, ...] = ()
         """Newest first; header and footer are good. Replaced, not changed."""
         self._verified: set[str] = set()
