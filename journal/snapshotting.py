@@ -143,10 +143,7 @@ class Snapshotting:
     def on_applied(self, applied: Index) -> None:
         """This node leads, and has applied entries: ask for a snapshot when one is due."""
         if self.due(applied):
-            try:
-                self.take_now()
-            except Busy:
-                pass  # asked again after the next commit
+            self._replica.take_snapshot()  # one that is refused is asked for again after the next commit
 
     def on_leadership(self) -> None:
         self._recovering.on_leadership()
@@ -200,7 +197,7 @@ class Snapshotting:
         self.newest = position.index
         self.log_bytes = 0
         chunks = self._machine_chunks()
-        configuration = self._store.configuration
+        configuration = self._replica.core.configuration_at(position.index)
         state_digest = combined_digest(self._replica.machines)
         self._worker.submit(
             lambda: self._store.snapshots.begin(position, configuration, state_digest),

@@ -25,7 +25,7 @@ from crc32c import crc32c
 from journal.errors import CorruptRecord, StorageError
 from journal.limits import Limits
 from journal.storage.disk import Disk
-from journal.values import Configuration, Index, NodeId, Position, SnapshotMeta, Term
+from journal.values import Configuration, Index, Position, SnapshotMeta, Term
 
 VERSION = 2
 MAGIC = b"JKCSSNAP"
@@ -212,9 +212,7 @@ class SnapshotStore:
                 position.term,
                 position.crc,
                 position.stamp,
-                configuration.voters,
-                configuration.outgoing,
-                configuration.learners,
+                configuration.fields,
                 state_digest,
             ]
         )
@@ -248,11 +246,10 @@ class SnapshotStore:
             raise CorruptRecord(f"{name}: the snapshot's header does not match its checksum")
         if version != VERSION:
             raise StorageError(f"{name}: snapshot format version {version}, this program knows version {VERSION}")
-        fields = msgpack.unpackb(covered[_HEADER.size :])
-        owner, index, term, crc, stamp, voters, outgoing, learners, state_digest = fields
+        owner, index, term, crc, stamp, members, state_digest = msgpack.unpackb(covered[_HEADER.size :])
         if owner != self._cluster:
             raise StorageError(f"{name}: belongs to another cluster")
-        configuration = Configuration(*(tuple(map(NodeId, nodes)) for nodes in (voters, outgoing, learners)))
+        configuration = Configuration.from_fields(members)
         return Position(Index(index), Term(term), crc, stamp), configuration, state_digest, header
 
     def _sound_bytes(self, file: str) -> int:

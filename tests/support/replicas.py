@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from journal.limits import Limits, Timing
@@ -100,6 +100,8 @@ class _Wire:
     def about(self, peer: NodeId) -> str:
         return ""
 
+    def set_members(self, addresses: Mapping[NodeId, str]) -> None: ...
+
     def connected(self) -> tuple[NodeId, ...]:
         return tuple(peer for peer in self._cluster.members if self._cluster.is_open(self._me, peer))
 
@@ -139,6 +141,12 @@ class Member:
         return Index(0)
 
     def on_restored(self) -> None: ...
+
+    def on_configuration(self, configuration: Configuration) -> None: ...
+
+    def on_proposal_reply(self, context: int, index: Index) -> None: ...
+
+    def on_admin(self, sender: NodeId, message: Message) -> None: ...
 
     def on_pass_end(self) -> None: ...
 
