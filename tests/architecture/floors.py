@@ -44,6 +44,7 @@ FLOORS: dict[str, int] = {
     "journal.reading": 3,
     "journal.record": 0,
     "journal.replica": 3,
+    "journal.recovering": 3,
     "journal.saving": 3,
     "journal.snapshotting": 3,
     "journal.storage": 0,
