@@ -1,0 +1,306 @@
+"""One member that replicates a user's machine: the owner of its replica, and the hooks of its machine.
+
+Hands requests to the replica and proposes them again when they may be lost, lets reads wait for a round of the
+leader or for an index, and tells what happens. Everything runs on the scheduler's thread, by callbacks; `Journal`
+makes coroutines of them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from heapq import heappop, heappush
+from weakref import WeakValueDictionary
+
+from journal.clock import Handle, Scheduler
+from journal.errors import Busy, JournalError, JournalStopped
+from journal.events import (
+    Event,
+    EventStream,
+    LeaderChanged,
+    MachineEvent,
+    RoleChanged,
+    StateReplaced,
+    VotersChanged,
+)
+from journal.exactly_once import ExactlyOnce, Results, opening
+from journal.levels import Response
+from journal.limits import Limits
+from journal.raft.ready import Leadership, Role
+from journal.replica import Replica
+from journal.statemachine import StateMachine
+from journal.updates import Tell, Update, Updates
+from journal.values import START, Configuration, Index
+
+logger = logging.getLogger("journal.member")
+
+TURN_SECONDS = 0.25
+"""How often updates that do not move are looked for."""
+STUCK_TURNS = 4
+"""When the oldest update has not moved for so many turns, all are proposed again."""
+NONCE_BYTES = 16
+PIECE_BYTES_MAX = 256 * 1024
+"""Piece of a snapshot."""
+WATCHERS_MAX = 1024
+"""Streams and callbacks that are told of events."""
+
+Wake = Callable[[JournalError | None], None]
+"""Called once: what was waited for is there, or never will be."""
+
+
+class Member:
+    """Implements `journal.replica.Owner` and `journal.exactly_once.Hooks`."""
+
+    def __init__(
+        self,
+        machine: StateMachine,
+        limits: Limits,
+        scheduler: Scheduler,
+        entropy: Callable[[int], bytes],
+        *,
+        on_room: Callable[[], None],
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        """`on_room` is called when an update is no longer on its way, `on_failure` when the replica has failed."""
+        self.machine = ExactlyOnce(machine, self, min(PIECE_BYTES_MAX, limits.record_bytes_max))
+        self.updates = Updates(limits.proposals_bytes_max, on_room)
+        self.replica: Replica
+        """Set by `bind`, before anything is called."""
+        self._on_failure = on_failure
+        self._limits = limits
+        self._scheduler = scheduler
+        self._entropy = entropy
+        self._nonce = b""
+        """Of the origin that is being opened; empty while none is."""
+        self._known = (0, "")
+        """The term and leader that updates were last proposed to."""
+        self._role: Role | None = None
+        self._leader: tuple[str | None, int] = (None, 0)
+        self._configuration: Configuration | None = None
+
+        self._joining: dict[Wake, None] = {}
+        """Reads for the round that has not started."""
+        self._in_round: dict[Wake, None] = {}
+        """Reads in the round under way."""
+        self._awaited: list[tuple[int, int, Wake]] = []
+        """A heap of (index, number, whom to call when it is applied)."""
+        self._given_up: set[int] = set()
+        """Numbers of those that need not be called any more."""
+        self._following: list[Wake] = []
+        """Who waits until this node does not lead."""
+        self._numbers = 0
+        self._streams: WeakValueDictionary[int, EventStream] = WeakValueDictionary()
+        self._callbacks: dict[Callable[[Event], object], None] = {}
+        self._timer: Handle | None = None
+        self._turn = 0
+        self._moved: tuple[int, int, int] = (0, 0, 0)
+        """Origin and serial of the oldest update, and the turn in which it became that."""
+        self._stopped = False
+
+    def bind(self, replica: Replica) -> None:
+        """The replica was recovered. To be called before anything else."""
+        self.replica = replica
+
+    def start(self) -> None:
+        self._configuration = self.replica.store.configuration
+        self._arm()
+
+    def stop(self) -> None:
+        """Answer whoever still waits, and end all streams."""
+        if self._stopped:
+            return
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self.updates.stop(JournalStopped("the journal stopped before the update was proposed"))
+        stopped = JournalStopped("the journal stopped before the question was answered")
+        for wake in (*self._joining, *self._in_round, *(wake for _, _, wake in self._awaited), *self._following):
+            wake(stopped)
+        for stream in list(self._streams.values()):
+            stream.close()
+        self._callbacks.clear()
+
+    # Updates.
+
+    def update(self, commands: tuple[bytes, ...], response: Response, tell: Tell) -> Update:
+        """Send commands on their way. Raises Busy."""
+        update = self.updates.add(commands, response, tell)
+        if self.updates.origin:
+            self._propose(update)
+        elif not self._nonce:
+            self._open()
+        return update
+
+    def _open(self) -> None:
+        self._nonce = self._entropy(NONCE_BYTES)
+        self.replica.propose(opening(self._nonce))
+
+    def _propose(self, update: Update) -> None:
+        self.replica.propose(self.updates.request(update))
+
+    def _propose_again(self) -> None:
+        if self._nonce:
+            self.replica.propose(opening(self._nonce))
+        elif self.updates.origin:
+            for update in self.updates:
+                self._propose(update)
+
+    # What the machine tells while it applies (exactly_once.Hooks).
+
+    def on_opened(self, nonce: bytes, origin: int) -> None:
+        if nonce == self._nonce and nonce:
+            self._nonce = b""
+            self.updates.origin = origin
+            for update in self.updates:
+                self._propose(update)
+
+    def on_results(self, origin: int, serial: int, index: int, results: Results) -> None:
+        if origin == self.updates.origin:
+            self.updates.on_results(serial, index, results)
+
+    def on_forgotten(self, origin: int, serial: int) -> None:
+        if origin == self.updates.origin:
+            logger.info("origin %d is forgotten", origin)
+            self.updates.on_forgotten()
+            if self.updates:
+                self._open()
+
+    def on_event(self, index: int, event: bytes) -> None:
+        if self._streams or self._callbacks:
+            self._tell(MachineEvent(index, event))
+
+    # Reads.
+
+    def join_round(self, wake: Wake) -> None:
+        """Call `wake` when a read round that starts from now on is confirmed and applied. Raises Busy."""
+        if len(self._joining) + len(self._in_round) >= self._limits.reads_waiting_max:
+            raise Busy(f"{self._limits.reads_waiting_max} reads already wait for a round")
+        self._joining[wake] = None
+        self.replica.want_read()
+
+    def leave_round(self, wake: Wake) -> None:
+        """`wake` need not be called any more."""
+        self._joining.pop(wake, None)
+        self._in_round.pop(wake, None)
+
+    def when_applied(self, index: int, wake: Wake) -> int:
+        """Call `wake` when `index` is applied, which it is not yet. Returns what `give_up` takes. Raises Busy."""
+        assert index > self.machine.applied, (index, self.machine.applied)
+        if len(self._awaited) >= self._limits.reads_waiting_max:
+            self._awaited = sorted(item for item in self._awaited if item[1] not in self._given_up)
+            self._given_up.clear()
+            if len(self._awaited) >= self._limits.reads_waiting_max:
+                raise Busy(f"{self._limits.reads_waiting_max} reads already wait for an index")
+        self._numbers += 1
+        heappush(self._awaited, (index, self._numbers, wake))
+        return self._numbers
+
+    def give_up(self, number: int) -> None:
+        self._given_up.add(number)
+
+    def on_read_start(self) -> bytes:
+        self._in_round.update(self._joining)
+        self._joining.clear()
+        return b""
+
+    def on_read_done(self) -> None:
+        done, self._in_round = self._in_round, {}
+        for wake in done:
+            wake(None)
+
+    def on_note(self, note: bytes) -> Index:
+        return START.index
+
+    # The replica's other news (replica.Owner).
+
+    def when_following(self, wake: Wake) -> None:
+        """Call `wake` when this node, which leads, does not lead any more."""
+        self._following.append(wake)
+
+    def on_leadership(self, leadership: Leadership) -> None:
+        if leadership.role is not Role.LEADER:
+            following, self._following = self._following, []
+            for wake in following:
+                wake(None)
+        if leadership.role is not self._role:
+            self._role = leadership.role
+            self._tell(RoleChanged(leadership.role.value, leadership.term))
+        if leadership.leader is None:
+            return
+        known = (leadership.term, leadership.leader)
+        if known != self._known:
+            self._known = known
+            self._tell(LeaderChanged(leadership.leader, leadership.term))
+            # What was proposed to another leader may be lost.
+            self.replica.forget_proposals()
+            self._propose_again()
+
+    def on_restored(self) -> None:
+        """What happened in between was not told one by one."""
+        self._tell(StateReplaced(self.machine.applied))
+        self.updates.restored(self.machine.origins.get(self.updates.origin))
+        if self.updates and not self.updates.origin and not self._nonce:
+            self._open()
+        else:
+            self._propose_again()
+
+    def on_pass_end(self) -> None:
+        awaited, applied = self._awaited, self.machine.applied
+        while awaited and awaited[0][0] <= applied:
+            _, number, wake = heappop(awaited)
+            if number in self._given_up:
+                self._given_up.discard(number)
+            else:
+                wake(None)
+        if self.replica.store.configuration is not self._configuration:
+            self._configuration = configuration = self.replica.store.configuration
+            self._tell(VotersChanged(configuration.voters, configuration.outgoing))
+
+    def on_failed(self, error: BaseException) -> None:
+        self.stop()
+        self._on_failure(error)
+
+    # Events.
+
+    def stream(self) -> EventStream:
+        """A new stream of all events from now on. Raises Busy."""
+        self._check_watchers()
+        stream = EventStream()
+        self._numbers += 1
+        self._streams[self._numbers] = stream
+        return stream
+
+    def watch(self, callback: Callable[[Event], object]) -> None:
+        """Call `callback` with each event from now on, soon after it happened. Raises Busy."""
+        self._check_watchers()
+        self._callbacks[callback] = None
+
+    def unwatch(self, callback: Callable[[Event], object]) -> None:
+        self._callbacks.pop(callback, None)
+
+    def _check_watchers(self) -> None:
+        if len(self._streams) + len(self._callbacks) >= WATCHERS_MAX:
+            raise Busy(f"{WATCHERS_MAX} already listen to events")
+
+    def _tell(self, event: Event) -> None:
+        for stream in list(self._streams.values()):
+            stream.push(event)
+        for callback in self._callbacks:
+            # Not from within a pass: what a callback raises concerns the callback alone.
+            self._scheduler.call_soon(callback, event)
+
+    # Looking around.
+
+    def _arm(self) -> None:
+        self._timer = self._scheduler.call_at(self._scheduler.time() + TURN_SECONDS, self._look_around)
+
+    def _look_around(self) -> None:
+        """Every quarter of a second: unstick updates whose proposal was lost or turned away."""
+        self._turn += 1
+        origin, oldest, turn = self._moved
+        if not self.updates or (self.updates.origin, self.updates.oldest) != (origin, oldest):
+            self._moved = (self.updates.origin, self.updates.oldest, self._turn)
+        elif self._turn - turn >= STUCK_TURNS:
+            self._moved = (origin, oldest, self._turn)
+            self._propose_again()
+        self._arm()
