@@ -105,15 +105,15 @@ class Member:
         self._configuration = self.replica.store.configuration
         self._arm()
 
-    def stop(self) -> None:
+    def stop(self, why: str = "the journal stopped") -> None:
         """Answer whoever still waits, and end all streams."""
         if self._stopped:
             return
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
-        self.updates.stop(JournalStopped("the journal stopped before the update was proposed"))
-        stopped = JournalStopped("the journal stopped before the question was answered")
+        self.updates.stop(JournalStopped(why))
+        stopped = JournalStopped(why)
         for wake in (*self._joining, *self._in_round, *(wake for _, _, wake in self._awaited), *self._following):
             wake(stopped)
         for stream in list(self._streams.values()):
@@ -257,7 +257,7 @@ class Member:
             self._tell(VotersChanged(configuration.voters, configuration.outgoing))
 
     def on_failed(self, error: BaseException) -> None:
-        self.stop()
+        self.stop(f"the journal has failed: {error}")
         self._on_failure(error)
 
     # Events.

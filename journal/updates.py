@@ -19,6 +19,8 @@ UPDATES_MAX = RESULTS_KEPT_MAX
 RECEIVED, PERSISTED = 1, 2
 """What the leader is asked to acknowledge: that a request is in its memory, or on its disk."""
 
+GAP = "the node took a snapshot in which nothing is left of the update: it may have been applied"
+
 _ACKNOWLEDGEMENTS = {Response.RECEIVE: RECEIVED, Response.PERSISTENCE: PERSISTED, Response.ALL: PERSISTED}
 
 Tell = Callable[[int, Results, JournalError | None], None]
@@ -167,7 +169,7 @@ class Updates:
         if not self.origin:
             return
         if origin is None:
-            self._doubt(list(self._pending.values()))
+            self._doubt(list(self._pending.values()), GAP)
             self.on_forgotten()
             return
         for update in self:
@@ -175,23 +177,23 @@ class Updates:
             if kept is not None:
                 self.on_results(update.serial, *kept)
             elif update.serial <= origin.serial and update.results is None:
-                self._doubt([update])
+                self._doubt([update], GAP)
 
     def stop(self, why: JournalError) -> None:
         """Nothing more will be proposed, and nobody listens to what still happens."""
         if self.origin:
-            self._doubt(list(self._pending.values()))
+            self._doubt(list(self._pending.values()), f"{why}; the update may have been applied")
         for update in self:
             self._gone(update)
             _answer(update, 0, (), why)
 
-    def _doubt(self, updates: list[Update]) -> None:
+    def _doubt(self, updates: list[Update], why: str) -> None:
         for update in updates:
             self._gone(update)
             if update.results is not None:
                 _answer(update, update.index, update.results)  # applied, though a disk could not be asked
             else:
-                _answer(update, 0, (), UpdateUncertain("what came of the update can no longer be told"))
+                _answer(update, 0, (), UpdateUncertain(why))
 
     def _number_anew(self) -> None:
         waiting = list(self._pending.values())
