@@ -26,11 +26,12 @@ from journal.events import (
 from journal.exactly_once import ExactlyOnce, Results, opening
 from journal.levels import Response
 from journal.limits import Limits
+from journal.raft.messages import AdminReply, AdminRequest
 from journal.raft.ready import Leadership, Role
 from journal.replica import Replica
 from journal.statemachine import StateMachine
 from journal.updates import Tell, Update, Updates
-from journal.values import START, Configuration, Index
+from journal.values import START, Configuration, Index, NodeId
 
 logger = logging.getLogger("journal.member")
 
@@ -46,6 +47,29 @@ WATCHERS_MAX = 1024
 
 Wake = Callable[[JournalError | None], None]
 """Called once: what was waited for is there, or never will be."""
+
+
+class _Batch:
+    """Requests that go into one record."""
+
+    __slots__ = ("count", "requests", "size", "updates", "wanted")
+
+    def __init__(self) -> None:
+        self.requests: list[bytes] = []
+        self.updates: list[Update] = []
+        self.count = 0
+        """Indices that they take."""
+        self.size = 0
+        self.wanted = 0
+        """What the leader is asked to acknowledge; the same for all of them."""
+
+    def add(self, update: Update | None, request: bytes, count: int, wanted: int) -> None:
+        self.requests.append(request)
+        self.count += count
+        self.size += len(request)
+        self.wanted = wanted
+        if update is not None:
+            self.updates.append(update)
 
 
 class Member:
@@ -75,8 +99,11 @@ class Member:
         self._known = (0, "")
         """The term and leader that updates were last proposed to."""
         self._role: Role | None = None
-        self._leader: tuple[str | None, int] = (None, 0)
-        self._configuration: Configuration | None = None
+        self._voters: tuple[tuple[NodeId, ...], tuple[NodeId, ...]] = ((), ())
+        self._outbox: list[Update | None] = []
+        """What is to be proposed in the next turn; None opens an origin."""
+        self._sending = False
+        """`_send` is on its way."""
 
         self._joining: dict[Wake, None] = {}
         """Reads for the round that has not started."""
@@ -102,7 +129,8 @@ class Member:
         self.replica = replica
 
     def start(self) -> None:
-        self._configuration = self.replica.store.configuration
+        configuration = self.replica.core.configuration
+        self._voters = (configuration.voters, configuration.outgoing)
         self._arm()
 
     def stop(self, why: str = "the journal stopped") -> None:
@@ -126,24 +154,60 @@ class Member:
         """Send commands on their way. Raises Busy."""
         update = self.updates.add(commands, response, tell)
         if self.updates.origin:
-            self._propose(update)
+            self._send_soon(update)
         elif not self._nonce:
             self._open()
         return update
 
     def _open(self) -> None:
         self._nonce = self._entropy(NONCE_BYTES)
-        self.replica.propose(opening(self._nonce))
-
-    def _propose(self, update: Update) -> None:
-        self.replica.propose(self.updates.request(update))
+        self._send_soon(None)
 
     def _propose_again(self) -> None:
+        """What was proposed may be lost."""
+        self._outbox.clear()
         if self._nonce:
-            self.replica.propose(opening(self._nonce))
+            self._send_soon(None)
         elif self.updates.origin:
             for update in self.updates:
-                self._propose(update)
+                self._send_soon(update)
+
+    def _send_soon(self, update: Update | None) -> None:
+        """In the next turn, so that the updates of this one share a record. None stands for opening an origin."""
+        self._outbox.append(update)
+        if not self._sending:
+            self._sending = True
+            self._scheduler.call_soon(self._send)
+
+    def _send(self) -> None:
+        """Propose what is in the outbox, in its order: an update that overtook another would have no effect."""
+        self._sending = False
+        outbox, self._outbox = self._outbox, []
+        if self._stopped or self.replica.stopped:
+            return
+        batch = _Batch()
+        for update in outbox:
+            if update is None:
+                request, count, wanted = opening(self._nonce), 1, 0
+            elif self.updates.origin and update in self.updates:
+                request, count, wanted = self.updates.request(update), update.count, update.wanted
+            else:
+                continue
+            if batch.count and (wanted != batch.wanted or batch.size + len(request) > self._limits.record_bytes_max):
+                self._propose(batch)
+                batch = _Batch()
+            batch.add(update, request, count, wanted)
+        if batch.count:
+            self._propose(batch)
+
+    def _propose(self, batch: _Batch) -> None:
+        # What cannot be sent, or is dropped on its way, is proposed again: with a new leader, or because it is stuck.
+        context = self.updates.new_context(batch.updates) if batch.wanted else 0
+        self.replica.propose_asking(b"".join(batch.requests), batch.count, context, batch.wanted)
+
+    def on_proposal_reply(self, context: int, index: Index) -> None:
+        if index:
+            self.updates.on_acknowledged(context)
 
     # What the machine tells while it applies (exactly_once.Hooks).
 
@@ -152,7 +216,7 @@ class Member:
             self._nonce = b""
             self.updates.origin = origin
             for update in self.updates:
-                self._propose(update)
+                self._send_soon(update)
 
     def on_results(self, origin: int, serial: int, index: int, results: Results) -> None:
         if origin == self.updates.origin:
@@ -231,9 +295,7 @@ class Member:
         if known != self._known:
             self._known = known
             self._tell(LeaderChanged(leadership.leader, leadership.term))
-            # What was proposed to another leader may be lost.
-            self.replica.forget_proposals()
-            self._propose_again()
+            self._propose_again()  # what was proposed to another leader may be lost
 
     def on_restored(self) -> None:
         """What happened in between was not told one by one."""
@@ -252,9 +314,15 @@ class Member:
                 self._given_up.discard(number)
             else:
                 wake(None)
-        if self.replica.store.configuration is not self._configuration:
-            self._configuration = configuration = self.replica.store.configuration
-            self._tell(VotersChanged(configuration.voters, configuration.outgoing))
+
+    def on_configuration(self, configuration: Configuration) -> None:
+        voters = (configuration.voters, configuration.outgoing)
+        if voters != self._voters:
+            self._voters = voters
+            self._tell(VotersChanged(*voters))
+
+    def on_admin(self, sender: NodeId, message: AdminRequest | AdminReply) -> None:
+        """Nobody administers a journal through its peers."""
 
     def on_failed(self, error: BaseException) -> None:
         self.stop(f"the journal has failed: {error}")

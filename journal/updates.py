@@ -12,16 +12,14 @@ from collections.abc import Callable, Iterator
 from journal.errors import Busy, JournalError, UpdateUncertain
 from journal.exactly_once import RESULTS_KEPT_MAX, Origin, Results, request
 from journal.levels import Response
+from journal.raft.messages import RECEIVED, STORED
 
 UPDATES_MAX = RESULTS_KEPT_MAX
 """Updates on their way at once: as many as the other side remembers."""
 
-RECEIVED, PERSISTED = 1, 2
-"""What the leader is asked to acknowledge: that a request is in its memory, or on its disk."""
-
 GAP = "the node took a snapshot in which nothing is left of the update: it may have been applied"
 
-_ACKNOWLEDGEMENTS = {Response.RECEIVE: RECEIVED, Response.PERSISTENCE: PERSISTED, Response.ALL: PERSISTED}
+_ACKNOWLEDGEMENTS = {Response.RECEIVE: RECEIVED, Response.PERSISTENCE: STORED, Response.ALL: STORED}
 
 Tell = Callable[[int, Results, JournalError | None], None]
 """Called once: with the index of the first command and the results, both empty where the level of response does not
@@ -54,7 +52,7 @@ class Update:
 
     @property
     def wanted(self) -> int:
-        """What the leader is still asked to acknowledge: 0, RECEIVED or PERSISTED."""
+        """What the leader is still asked to acknowledge: 0, RECEIVED or STORED."""
         return 0 if self.acknowledged or self.tell is None else _ACKNOWLEDGEMENTS.get(self.response, 0)
 
 
@@ -69,7 +67,8 @@ class Updates:
         """The last one given."""
         self._pending: dict[int, Update] = {}
         """By serial, ascending."""
-        self._contexts: dict[int, Update] = {}
+        self._contexts: dict[int, list[Update]] = {}
+        """What the leader was asked to acknowledge, by the context of the question."""
         self._context = 0
         self._bytes = 0
         self._bytes_max = bytes_max
@@ -77,6 +76,9 @@ class Updates:
 
     def __len__(self) -> int:
         return len(self._pending)
+
+    def __contains__(self, update: Update) -> bool:
+        return self._pending.get(update.serial) is update
 
     def __iter__(self) -> Iterator[Update]:
         return iter(list(self._pending.values()))
@@ -101,13 +103,14 @@ class Updates:
         assert self.origin, update.serial
         return request(self.origin, update.serial, self.oldest - 1, update.commands)
 
-    def new_context(self, update: Update) -> int:
-        """The context under which the leader is asked to acknowledge `update`. What an earlier one was asked
-        counts no more: it may have lost what it had in memory."""
-        self._contexts.pop(update.context, None)
+    def new_context(self, updates: list[Update]) -> int:
+        """The context under which the leader is asked to acknowledge `updates` together. What an earlier leader was
+        asked counts no more: it may have lost what it had in memory."""
         self._context += 1
-        update.context = self._context
-        self._contexts[self._context] = update
+        for update in updates:
+            self._leave_context(update)
+            update.context = self._context
+        self._contexts[self._context] = updates
         return self._context
 
     def abandon(self, update: Update) -> bool:
@@ -116,7 +119,7 @@ class Updates:
         Otherwise its commands are no longer proposed, only its serial: what comes first in the log counts.
         """
         update.tell = None
-        if self._pending.get(update.serial) is not update:
+        if update not in self:
             return False
         if not self.origin:
             self._gone(update)
@@ -130,15 +133,13 @@ class Updates:
 
     def on_acknowledged(self, context: int) -> None:
         """The leader has what it was asked for."""
-        update = self._contexts.pop(context, None)
-        if update is None:
-            return
-        update.acknowledged = True
-        if update.response is not Response.ALL:
-            _answer(update, 0, ())
-        elif update.results is not None:
-            self._gone(update)
-            _answer(update, update.index, update.results)
+        for update in self._contexts.pop(context, ()):
+            update.acknowledged = True
+            if update.response is not Response.ALL:
+                _answer(update, 0, ())
+            elif update.results is not None:
+                self._gone(update)
+                _answer(update, update.index, update.results)
 
     def on_results(self, serial: int, index: int, results: Results) -> None:
         """A request of the present origin was applied, for the first time or before."""
@@ -211,9 +212,16 @@ class Updates:
 
     def _gone(self, update: Update) -> None:
         del self._pending[update.serial]
-        self._contexts.pop(update.context, None)
+        self._leave_context(update)
         self._bytes -= update.size
         self._on_gone()
+
+    def _leave_context(self, update: Update) -> None:
+        asked = self._contexts.get(update.context)
+        if asked is not None:
+            asked.remove(update)
+            if not asked:
+                del self._contexts[update.context]
 
 
 def _answer(update: Update, index: int, results: Results, error: JournalError | None = None) -> None:

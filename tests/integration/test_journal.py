@@ -51,6 +51,16 @@ def lines_of(journal: Journal) -> list[bytes]:
     return machine.lines
 
 
+async def fill_until_cut(journal: Journal) -> int:
+    """Update until the log has been cut behind a snapshot; returns how many commands that took."""
+    count = 0
+    async with asyncio.timeout(20):
+        while journal.status()["log_first_index"] <= 300:
+            await journal.update_many([b"x" * 300] * 100)
+            count += 100
+    return count
+
+
 async def other_than(journals: Journals, number: int) -> Journal:
     return journals.members[(number + 1) % 3]
 
@@ -153,12 +163,10 @@ async def test_a_member_that_was_away_for_long_is_brought_back_by_a_snapshot(tmp
         leader = await journals.leader()
         away = (leader + 1) % 3
         await journals.stop(away)
-        for number in range(0, 2000, 100):
-            await journals.members[leader].update_many([b"%d" % at * 20 for at in range(number, number + 100)])
-        await until(lambda: journals.members[leader].status()["log_first_index"] > 300, "the leader has cut its log")
+        count = await fill_until_cut(journals.members[leader])
         back = await journals.start(away)
         stream = back.events()
-        assert await back.query() == b"2000"
+        assert await back.query() == b"%d" % count
         assert back.status()["snapshot_indices"]
         async for event in stream:
             if isinstance(event, StateReplaced):
@@ -195,9 +203,7 @@ async def test_an_index_within_a_batch_shows_the_commands_up_to_it(tmp_path: Pat
 
 async def test_an_index_that_was_cut_away_is_an_underflow(tmp_path: Path) -> None:
     async with single(tmp_path) as journal:
-        for _ in range(12):
-            await journal.update_many([b"x" * 300] * 100)
-        await until(lambda: journal.status()["log_first_index"] > 1, "the log was cut")
+        await fill_until_cut(journal)
         with pytest.raises(IndexUnderflow):
             await journal.query(at=5)
         oldest = journal.status()["snapshot_indices"][0]

@@ -10,7 +10,8 @@ import pytest
 from journal.errors import Busy, JournalError, JournalStopped, UpdateUncertain
 from journal.exactly_once import Origin, Results
 from journal.levels import Response
-from journal.updates import PERSISTED, RECEIVED, UPDATES_MAX, Update, Updates
+from journal.raft.messages import RECEIVED, STORED
+from journal.updates import UPDATES_MAX, Update, Updates
 
 ORIGIN = 9
 
@@ -78,9 +79,9 @@ def test_results_that_come_again_are_not_told_again() -> None:
     [
         (Response.ONE_WAY, 0),
         (Response.RECEIVE, RECEIVED),
-        (Response.PERSISTENCE, PERSISTED),
+        (Response.PERSISTENCE, STORED),
         (Response.REPLICATION, 0),
-        (Response.ALL, PERSISTED),
+        (Response.ALL, STORED),
     ],
 )
 def test_the_leader_is_asked_for_what_the_level_needs(response: Response, wanted: int) -> None:
@@ -92,7 +93,7 @@ def test_the_word_of_the_leader_answers_but_the_update_stays_until_it_is_applied
     """The leader may lose it with its memory, and then it must be proposed to the next one."""
     desk = Desk()
     update = desk.add("a", response)
-    desk.updates.on_acknowledged(desk.updates.new_context(update))
+    desk.updates.on_acknowledged(desk.updates.new_context([update]))
     assert desk.told == {"a": (0, ())}
     assert update.wanted == 0
     assert len(desk.requests()) == 1
@@ -112,7 +113,7 @@ def test_an_update_that_is_applied_needs_no_word_of_the_leader(response: Respons
 @pytest.mark.parametrize("applied_first", [True, False])
 def test_all_waits_for_the_majority_and_for_the_disk_of_the_leader(applied_first: bool) -> None:
     desk = Desk()
-    context = desk.updates.new_context(desk.add("a", Response.ALL))
+    context = desk.updates.new_context([desk.add("a", Response.ALL)])
     steps = [lambda: desk.updates.on_results(1, 10, (b"r",)), lambda: desk.updates.on_acknowledged(context)]
     if not applied_first:
         steps.reverse()
@@ -128,12 +129,22 @@ def test_the_word_of_an_earlier_leader_does_not_count() -> None:
     """What it had in memory may be gone with it."""
     desk = Desk()
     update = desk.add("a", Response.RECEIVE)
-    old = desk.updates.new_context(update)
-    new = desk.updates.new_context(update)
+    old = desk.updates.new_context([update])
+    new = desk.updates.new_context([update])
     desk.updates.on_acknowledged(old)
     assert desk.told == {}
     desk.updates.on_acknowledged(new)
     assert desk.told == {"a": (0, ())}
+
+
+def test_updates_that_left_together_are_acknowledged_together() -> None:
+    """They are in one record. One that is over by then is not told twice."""
+    desk = Desk()
+    updates = [desk.add(name, Response.RECEIVE) for name in "abc"]
+    context = desk.updates.new_context(updates)
+    desk.updates.on_results(1, 10, ())
+    desk.updates.on_acknowledged(context)
+    assert desk.told == {"a": (0, ()), "b": (0, ()), "c": (0, ())}
 
 
 def test_an_update_that_was_given_up_is_proposed_without_its_commands() -> None:
@@ -195,7 +206,7 @@ def test_an_applied_update_is_not_applied_again_under_a_new_origin() -> None:
     desk.updates.origin = 20
     assert desk.requests() == [(20, 1, 0, ())]
     desk.updates.on_results(1, 30, ())
-    desk.updates.on_acknowledged(desk.updates.new_context(update))
+    desk.updates.on_acknowledged(desk.updates.new_context([update]))
     assert desk.told == {"a": (10, (b"r",))}
 
 
