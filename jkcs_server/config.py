@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,12 @@ class NodeConfig:
     """False loses acknowledged writes in a power failure: for tests and throw-away data only."""
     peer_listen: Address | None
     """Where to listen for peers, when that is not this node's own address among `peers`."""
+    join: bool
+    """This node is new to a cluster that runs already: it waits until an administrator takes it in."""
+    observers: tuple[str, ...]
+    """Those of `peers` that observe: they pull the log, serve reads and sessions, and do not vote."""
+    pull_from: tuple[str, ...]
+    """Whom this node pulls the log from while it observes, best first; empty leaves the choice to it."""
 
     def __init__(
         self,
@@ -72,6 +78,9 @@ class NodeConfig:
         history_events: int = 100_000,
         fsync: bool = True,
         peer_listen: Address | str | None = None,
+        join: bool = False,
+        observers: Iterable[str] | str = (),
+        pull_from: Iterable[str] | str = (),
     ) -> None:
         """Raises ConfigError for text that cannot be read; `check` looks at what the values mean."""
         if not str(data_dir):
@@ -89,6 +98,9 @@ class NodeConfig:
             "history_events": history_events,
             "fsync": fsync,
             "peer_listen": None if peer_listen is None else parse_address("peer_listen", peer_listen),
+            "join": join,
+            "observers": tuple(sorted(set(_names("observers", observers)))),
+            "pull_from": tuple(_names("pull_from", pull_from)),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -101,7 +113,10 @@ class NodeConfig:
     def check(self) -> None:
         """Raise ConfigError, a ValueError, naming the first field that cannot be right, and why."""
         check_name("cluster", self.cluster)
-        check_members(self.me, self.peers)
+        check_members(self.me, self.peers, self.observers, joins=self.join)
+        for name in self.pull_from:
+            if name not in self.peers:
+                raise ConfigError("pull_from", f"{name!r} is not among the members {', '.join(self.peers)}")
         if self.listen[1] != 0 and self.listen == self.peer_bind:
             raise ConfigError("listen", f"{show_address(self.listen)} is where this node listens for its peers")
         if not 0.1 <= self.session_timeout_min <= self.session_timeout_max:
@@ -126,6 +141,14 @@ def _text(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise ConfigError(name, f"{value!r} is not text")
     return value
+
+
+def _names(field: str, value: object) -> list[str]:
+    """Names from a list, or from text with commas between them."""
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, Iterable):
+        raise ConfigError(field, f"{value!r} is no list of names")
+    return [_text(field, item).strip() for item in items if item]
 
 
 def _integer(name: str, value: object) -> int:
@@ -169,6 +192,9 @@ _SETTINGS: dict[str, _Parser] = {
     "history_events": _integer,
     "fsync": _switch,
     "peer_listen": parse_address,
+    "join": _switch,
+    "observers": lambda name, value: tuple(_names(name, value)),
+    "pull_from": lambda name, value: tuple(_names(name, value)),
     **{f"limits.{field.name}": _integer for field in fields(Limits)},
     **{f"timing.{field.name}": _number for field in fields(Timing)},
 }

@@ -7,15 +7,15 @@ bad value was meant for.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
+
+from journal.limits import VOTERS_MAX
 
 Address = tuple[str, int]
 """Host and port. The host is a name or an IP address, without brackets."""
 
 URL_PREFIX = "jkcs://"
-MEMBERS_MAX = 9
-"""Voters in one cluster. Only more make every write slower."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HOST = re.compile(r"[^\s,=/\[\]]+")
@@ -32,13 +32,24 @@ class ConfigError(ValueError):
         super().__init__(f"{field}: {why}" + (f" (from {source})" if source else ""))
 
 
-def check_members(me: str, peers: Mapping[str, Address]) -> None:
-    """Raise ConfigError when `me` is not among the members, or they could never reach each other."""
+def check_members(
+    me: str, peers: Mapping[str, Address], observers: Collection[str] = (), *, joins: bool = False
+) -> None:
+    """Raise ConfigError when `me` is not among the members, or they could never work together.
+
+    With `joins` this node is new to a cluster that runs already, and the other members must include voters.
+    """
     check_name("me", me)
     if me not in peers:
         raise ConfigError("me", f"{me!r} is not among the members {', '.join(peers)}")
-    if len(peers) > MEMBERS_MAX:
-        raise ConfigError("peers", f"{len(peers)} members, at most {MEMBERS_MAX} are of use")
+    for name in observers:
+        if name not in peers:
+            raise ConfigError("observers", f"{name!r} is not among the members {', '.join(peers)}")
+    voters = set(peers) - set(observers)
+    if len(voters) > VOTERS_MAX:
+        raise ConfigError("peers", f"{len(voters)} voters, at most {VOTERS_MAX} are of use")
+    if not voters - ({me} if joins else set()):
+        raise ConfigError("peers", "no voters: name those that run already" if joins else "no voters")
     owners: dict[Address, str] = {}
     for name, address in peers.items():
         check_name("peers", name)

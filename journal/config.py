@@ -5,13 +5,14 @@ Knows nothing of what is done with it. Built by users of `Journal`, as text or v
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from journal.addresses import Address, ConfigError, check_members, check_name, parse_address, parse_peers
+from journal.addresses import Address, ConfigError, check_members, check_name, parse_address, parse_peers, show_address
 from journal.limits import Limits, Timing
+from journal.values import Configuration, NodeId
 
 DEFAULT_LIMITS = Limits()
 DEFAULT_TIMING = Timing()
@@ -34,6 +35,10 @@ class JournalConfig:
     """False loses acknowledged updates in a power failure: for tests and throw-away data only."""
     peer_listen: Address | None
     """Where to listen for peers, when that is not this member's own address among `peers`."""
+    observers: tuple[str, ...]
+    """Those of `peers` that observe: they pull the log, answer every call, and do not vote."""
+    pull_from: tuple[str, ...]
+    """Whom this member pulls the log from if it observes, best first; empty leaves the choice to it."""
 
     def __init__(
         self,
@@ -45,6 +50,8 @@ class JournalConfig:
         timing: Timing = DEFAULT_TIMING,
         fsync: bool = True,
         peer_listen: Address | str | None = None,
+        observers: Iterable[str] = (),
+        pull_from: Iterable[str] = (),
     ) -> None:
         """Raises ConfigError for text that cannot be read; `check` looks at what the values mean."""
         if not str(data_dir):
@@ -58,6 +65,8 @@ class JournalConfig:
             "timing": timing,
             "fsync": fsync,
             "peer_listen": None if peer_listen is None else parse_address("peer_listen", peer_listen),
+            "observers": tuple(sorted(set(observers))),
+            "pull_from": tuple(pull_from),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -70,9 +79,22 @@ class JournalConfig:
     def check(self) -> None:
         """Raise ConfigError, a ValueError, naming the first field that cannot be right, and why."""
         check_name("cluster", self.cluster)
-        check_members(self.me, self.peers)
+        check_members(self.me, self.peers, self.observers)
+        for name in self.pull_from:
+            if name not in self.peers:
+                raise ConfigError("pull_from", f"{name!r} is not among the members {', '.join(self.peers)}")
         for field, part in (("limits", self.limits), ("timing", self.timing)):
             try:
                 part.check()
             except ValueError as error:
                 raise ConfigError(field, str(error).removeprefix(f"{field}: ")) from None
+
+
+def first_configuration(config: JournalConfig) -> Configuration:
+    """Who belongs to the cluster as far as a member knows that has never run before."""
+    addresses = [(NodeId(name), show_address(address)) for name, address in config.peers.items() if address[1]]
+    return Configuration(
+        voters=tuple(sorted(NodeId(name) for name in set(config.peers) - set(config.observers))),
+        observers=tuple(NodeId(name) for name in config.observers),
+        addresses=tuple(sorted(addresses)),
+    )

@@ -1,6 +1,6 @@
 """What a `Journal` tells of itself and of its machine, and the bounded queue from which one reader takes it.
 
-Knows nothing of where events come from. Filled by `member.py`, read by users.
+Knows nothing of where events come from. Filled by `desk.py`, read by users.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class MachineEvent:
 
 @dataclass(frozen=True, slots=True)
 class StateReplaced:
-    """This node was too far behind and took a snapshot: the machine's events up to `index` that it has not told
-    will not be told here."""
+    """The machine was given another state at `index`: a snapshot, because this node was too far behind (then the
+    machine's events up to there that it has not told will not be told here), or an older state to go back to."""
 
     index: int
 

@@ -14,9 +14,9 @@ takes its serial. Origin 0 opens a new one: `[0, 0, 0, [nonce]]`.
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
+from hashlib import blake2b
 from itertools import chain
 from typing import Any, Protocol
 
@@ -39,6 +39,9 @@ RESULT_BYTES_MAX = 1 << 20
 RESULT_BYTES_KEPT_MAX = 16 << 20
 """Results remembered in all; beyond it those of the origins that were silent for longest go."""
 
+ANSWERS_BYTES = 8
+_64_BITS = 2**64 - 1
+
 _ORIGINS, _CHUNK, _PART = b"\0", b"\1", b"\2"
 """How a piece of a snapshot begins: origins, which come first; the last or only piece of a chunk; another one."""
 
@@ -60,6 +63,9 @@ class Hooks(Protocol):
 
     def on_event(self, index: int, event: bytes) -> None:
         """The machine's own event, before the results of the command that emitted it."""
+
+    def on_replaced(self, index: int) -> None:
+        """The machine went back to the state of an older snapshot, at `index`."""
 
 
 class Origin:
@@ -95,6 +101,8 @@ class ExactlyOnce:
         """By id; the one that was silent for longest first."""
         self._result_bytes = 0
         """Of all results remembered."""
+        self._answers = bytes(ANSWERS_BYTES)
+        """A fingerprint of all that was ever answered and emitted."""
         self._hooks = hooks
         self._piece_bytes = piece_bytes
         self._moment = Moment()
@@ -118,8 +126,8 @@ class ExactlyOnce:
 
     def snapshot(self) -> Iterator[bytes]:
         """The state as it is now, in pieces."""
-        image = [self.applied, [_describe(origin) for origin in self.origins.values()]]
-        packed: bytes = msgpack.packb([IMAGE_VERSION, *image], use_bin_type=True)
+        rows = [_describe(origin) for origin in self.origins.values()]
+        packed: bytes = msgpack.packb([IMAGE_VERSION, self.applied, self._answers, rows], use_bin_type=True)
         chunks = iter(self.machine.snapshot())
         if self.machine.lazy_snapshot:
             # A generator begins to run only now, and with it fixes what it is going to show.
@@ -130,27 +138,32 @@ class ExactlyOnce:
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Become what the snapshot says. Raises CorruptRecord when it makes no sense."""
-        pieces = iter(chunks)
-        image = bytearray()
-        first = b""
-        for piece in pieces:
-            if piece[:1] != _ORIGINS:
-                first = piece
-                break
-            image += piece[1:]
-        self.applied, self.origins = _read_origins(bytes(image))
+        image, whole = _take_origins(chunks)
+        self.applied, self._answers, self.origins = _read_origins(image)
         self._result_bytes = sum(_size(kept) for origin in self.origins.values() for _, kept in origin.results)
-        whole = _join(chain([first], pieces) if first else pieces)
-        self.machine.restore(whole)
-        for _ in whole:  # what the machine did not ask for is still to be checked by who reads it
+        self._restore_machine(whole)
+
+    def recover(self, chunks: Iterable[bytes], index: int, stamp: int) -> None:
+        """Go back to the machine's state in an older snapshot, as a change at `index`.
+
+        The origins stay: what has been applied must not be applied again. Raises CorruptRecord.
+        """
+        image, whole = _take_origins(chunks)
+        _read_origins(image)
+        self._restore_machine(whole)
+        self.applied = index
+        self._hooks.on_replaced(index)
+
+    def _restore_machine(self, chunks: Iterator[bytes]) -> None:
+        self.machine.restore(chunks)
+        for _ in chunks:  # what the machine did not ask for is still to be checked by who reads it
             pass
 
     def digest(self) -> bytes:
-        """A fingerprint of the whole state."""
-        whole = hashlib.blake2b(self.machine.digest(), digest_size=32)
-        image = [self.applied, [_describe(origin) for origin in self.origins.values()]]
-        whole.update(msgpack.packb(image, use_bin_type=True))
-        return whole.digest()
+        """A fingerprint of the whole state, and of all answers that led there."""
+        answers = int.from_bytes(self._answers, "little")
+        whole = (answers + 3 * self.applied + 5 * self.machine.digest()) & _64_BITS
+        return whole.to_bytes(ANSWERS_BYTES, "little")
 
     def _apply_request(self, request: Any, index: int, stamp: int, until: int) -> None:
         origin_id, serial, acked, commands = request
@@ -164,6 +177,8 @@ class ExactlyOnce:
             if until - index < len(commands):
                 commands = commands[: until - index + 1]
             results = self._run(commands, index)
+            answer = msgpack.packb((index, results), use_bin_type=True)
+            self._answers = blake2b(self._answers + answer, digest_size=ANSWERS_BYTES).digest()
             self._remember(origin, index, acked, stamp, results)
             self._hooks.on_results(origin_id, serial, index, results)
         else:
@@ -190,6 +205,7 @@ class ExactlyOnce:
                     )
             if moment.events:
                 for event in moment.events:
+                    self._answers = blake2b(self._answers + event, digest_size=ANSWERS_BYTES).digest()
                     self._hooks.on_event(index, event)
                 moment.events.clear()
             results.append(result)
@@ -291,11 +307,24 @@ def _describe(origin: Origin) -> tuple[Any, ...]:
     return origin.id, origin.serial, origin.stamp, list(origin.results)
 
 
-def _read_origins(image: bytes) -> tuple[int, OrderedDict[int, Origin]]:
+def _take_origins(chunks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """The image of the origins, which comes first, and the machine's chunks as it gave them."""
+    pieces = iter(chunks)
+    image = bytearray()
+    for piece in pieces:
+        if piece[:1] != _ORIGINS:
+            return bytes(image), _join(chain([piece], pieces))
+        image += piece[1:]
+    return bytes(image), iter(())
+
+
+def _read_origins(image: bytes) -> tuple[int, bytes, OrderedDict[int, Origin]]:
     try:
-        version, applied, rows = msgpack.unpackb(image, use_list=False, raw=False)
+        version, applied, answers, rows = msgpack.unpackb(image, use_list=False, raw=False)
         if version != IMAGE_VERSION:
             raise CorruptRecord(f"a snapshot's origins have version {version}, this program knows {IMAGE_VERSION}")
+        if type(applied) is not int or type(answers) is not bytes or len(answers) != ANSWERS_BYTES:
+            raise CorruptRecord("a snapshot's origins do not begin with an index and a fingerprint")
         origins: OrderedDict[int, Origin] = OrderedDict()
         for origin_id, serial, stamp, results in rows:
             origin = origins[origin_id] = Origin(origin_id, stamp)
@@ -303,7 +332,7 @@ def _read_origins(image: bytes) -> tuple[int, OrderedDict[int, Origin]]:
             origin.results.extend((int(index), tuple(kept)) for index, kept in results)
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise CorruptRecord(f"a snapshot's origins cannot be read: {error}") from error
-    return applied, origins
+    return applied, answers, origins
 
 
 def _join(pieces: Iterable[bytes]) -> Iterator[bytes]:

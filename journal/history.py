@@ -17,7 +17,7 @@ from journal.errors import Busy, CorruptRecord, IndexUnderflow, JournalStopped, 
 from journal.exactly_once import ExactlyOnce, Results
 from journal.statemachine import StateMachine
 from journal.storage.store import Store
-from journal.values import Index, SnapshotMeta
+from journal.values import EntryKind, Index, SnapshotMeta
 
 THREADS = 2
 """Copies made, or asked, at a time."""
@@ -34,6 +34,9 @@ ATTEMPTS_MAX = 3
 MACHINE = 0
 """The user's machine, among those of a replica."""
 
+_REPLAYED = (EntryKind.NOOP, EntryKind.COMMANDS, EntryKind.CONFIGURATION, EntryKind.SNAPSHOT)
+"""What a copy can go through; any other kind of entry changes a machine by more than the entry holds."""
+
 
 class _Silent:
     """The hooks of a copy: nobody waits for what it applies."""
@@ -45,6 +48,8 @@ class _Silent:
     def on_forgotten(self, origin: int, serial: int) -> None: ...
 
     def on_event(self, index: int, event: bytes) -> None: ...
+
+    def on_replaced(self, index: int) -> None: ...
 
 
 class _Copy:
@@ -198,6 +203,11 @@ def _replay(store: Store, copy: ExactlyOnce, after: Index, index: int) -> None:
         for entry in entries:
             if entry.first > index:
                 return
+            if entry.kind not in _REPLAYED:
+                raise IndexUnderflow(
+                    f"the state at index {index} can no longer be told: at {entry.first} the machine went back to an "
+                    "older snapshot, and there is no newer one in between"
+                )
             if entry.machine == MACHINE:
                 copy.apply(entry, until=index)
         first = Index(entries[-1].last + 1)

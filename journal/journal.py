@@ -5,7 +5,7 @@
         total = await journal.query(b"")
 
 Composition root: builds every edge, starts in order, stops in the reverse order; and makes coroutines of what
-`member.py` does by callbacks. Each member of the cluster runs one, in an asyncio event loop.
+`desk.py` does by callbacks. Each member of the cluster runs one, in an asyncio event loop.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from journal.addresses import show_address
 from journal.clock import wall_milliseconds
-from journal.config import JournalConfig
+from journal.config import JournalConfig, first_configuration
+from journal.desk import Desk, Wake
 from journal.errors import (
     CommandRefused,
     IndexOverflow,
@@ -34,15 +36,14 @@ from journal.events import Event, EventStream
 from journal.exactly_once import Results
 from journal.history import MACHINE, History
 from journal.levels import Consistency, Response
-from journal.member import Member, Wake
 from journal.peers.tcp import TcpNetwork
 from journal.replica import Replica
 from journal.statemachine import StateMachine
 from journal.storage.disk import FileDisk
-from journal.storage.store import Identity, Store
+from journal.storage.store import INCARNATION_BYTES, Identity, Store
 from journal.storage.worker import ThreadWorker
 from journal.updates import UPDATES_MAX
-from journal.values import Configuration, NodeId
+from journal.values import NodeId
 
 logger = logging.getLogger("journal")
 
@@ -85,7 +86,7 @@ class Journal:
         self._network: TcpNetwork | None = None
         self._replica: Replica | None = None
         self._history: History | None = None
-        self._member: Member | None = None
+        self._desk: Desk | None = None
         """Set while the journal runs."""
         self._room = asyncio.Semaphore(UPDATES_MAX)
         self._seen = 0
@@ -102,31 +103,40 @@ class Journal:
         loop = asyncio.get_running_loop()
         self._failure = loop.create_future()
         try:
-            member = self._build(loop)
+            desk = self._build(loop)
             assert self._network is not None and self._replica is not None
             await self._network.start(self._replica)
             self._replica.start()
-            member.start()
-            self._member = member
+            desk.start()
+            self._desk = desk
         except BaseException:
             await self._close()
             raise
 
-    def _build(self, loop: asyncio.AbstractEventLoop) -> Member:
+    def _build(self, loop: asyncio.AbstractEventLoop) -> Desk:
         config, me = self.config, NodeId(self.config.me)
-        members = tuple(sorted(NodeId(name) for name in config.peers))
         self._disk = FileDisk(config.data_dir, sync=config.fsync)
-        store = Store.open(self._disk, Identity(config.cluster, me), config.limits, Configuration(members))
-        if store.configuration.members != members:
+        identity = Identity(config.cluster, me)
+        incarnation = secrets.token_bytes(INCARNATION_BYTES)
+        store = Store.open(self._disk, identity, config.limits, first_configuration(config), incarnation)
+        if set(store.configuration.members) != set(config.peers):
             raise StorageError(
                 f"the data directory belongs to a cluster of {', '.join(store.configuration.members)}; "
-                f"the configuration names {', '.join(members)}"
+                f"the configuration names {', '.join(config.peers)}"
             )
         sync, background = ThreadWorker(loop, "journal-sync"), ThreadWorker(loop, "journal-background")
         self._workers = (sync, background)
         peers = {NodeId(name): address for name, address in config.peers.items() if name != config.me}
-        self._network = TcpNetwork(me, config.cluster, config.peer_bind, peers, config.limits, sock=self._peer_socket)
-        member = Member(
+        self._network = TcpNetwork(
+            me,
+            config.cluster,
+            config.peer_bind,
+            peers,
+            config.limits,
+            advertise=show_address(config.peers[config.me]),
+            sock=self._peer_socket,
+        )
+        desk = Desk(
             self._machine,
             config.limits,
             loop,
@@ -137,8 +147,8 @@ class Journal:
         self._replica = replica = Replica(
             me,
             store,
-            {MACHINE: member.machine},
-            member,
+            {MACHINE: desk.machine},
+            desk,
             scheduler=loop,
             network=self._network,
             sync_worker=sync,
@@ -148,18 +158,19 @@ class Journal:
             limits=config.limits,
             timing=config.timing,
         )
-        member.bind(replica)
+        replica.core.pull_from([NodeId(name) for name in config.pull_from])
+        desk.bind(replica)
         self._history = History(store, self._factory)
-        return member
+        return desk
 
     async def stop(self) -> None:
         """Hand leadership over, answer whoever still waits, close everything. Ends within two seconds."""
         if self._stopping or self._failure is None:
             return
         self._stopping = True
-        if self._member is not None and self._member.replica.hand_over():
+        if self._desk is not None and self._desk.replica.hand_over():
             following: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._member.when_following(_waker(following))
+            self._desk.when_following(_waker(following))
             try:
                 async with asyncio.timeout(HAND_OVER_SECONDS):
                     await following
@@ -169,10 +180,10 @@ class Journal:
 
     async def _close(self) -> None:
         """Close whatever was opened, in reverse order. The disk is closed whatever happens before it."""
-        member, self._member = self._member, None
+        desk, self._desk = self._desk, None
         try:
-            if member is not None:
-                member.stop()
+            if desk is not None:
+                desk.stop()
             if self._replica is not None:
                 self._replica.stop()
             if self._network is not None:
@@ -260,8 +271,8 @@ class Journal:
         except TimeoutError:
             raise Unavailable(f"{UPDATES_MAX} updates are on their way, and none came to an end in time") from None
         try:
-            member = self._running()
-            update = member.update(commands, response, tell)
+            desk = self._running()
+            update = desk.update(commands, response, tell)
         except BaseException:
             self._room.release()
             raise
@@ -272,11 +283,11 @@ class Journal:
             async with asyncio.timeout_at(until):
                 return await answered
         except TimeoutError:
-            if member.updates.abandon(update):
+            if desk.updates.abandon(update):
                 raise Unavailable(f"no majority could be reached within {deadline:g} s") from None
             raise UpdateUncertain(f"no answer within {deadline:g} s; the update may have been applied") from None
         except asyncio.CancelledError:
-            member.updates.abandon(update)
+            desk.updates.abandon(update)
             raise
 
     def _check_size(self, commands: tuple[bytes, ...]) -> None:
@@ -308,7 +319,7 @@ class Journal:
             return await self._query_at(at, question, deadline)
         if level is Consistency.STRICT:
             await self._round(deadline)
-        elif level is Consistency.SEQUENTIAL and self._running().machine.applied < self._seen:
+        elif level is Consistency.SEQUENTIAL and self._running().replica.applied < self._seen:
             try:
                 await self._wait_applied(self._seen, deadline)
             except TimeoutError:
@@ -322,39 +333,39 @@ class Journal:
         Raises Unavailable.
         """
         await self._round(deadline)
-        index = self._running().machine.applied
+        index = self._running().replica.applied
         self._seen = max(self._seen, index)
         return index
 
     async def _round(self, deadline: float) -> None:
         """Wait for a read round that starts from now on."""
-        member = self._running()
+        desk = self._running()
         confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         wake = _waker(confirmed)
-        member.join_round(wake)
+        desk.join_round(wake)
         try:
             async with asyncio.timeout(deadline):
                 await confirmed
         except TimeoutError:
             raise Unavailable(f"no leader vouched for the state within {deadline:g} s") from None
         finally:
-            member.leave_round(wake)
+            desk.leave_round(wake)
 
     async def _query_at(self, index: int, question: bytes, deadline: float) -> bytes | None:
         if index < 0:
             raise ValueError(f"an index is not negative, as {index} is")
-        member = self._running()
+        desk = self._running()
         assert self._history is not None
         until = asyncio.get_running_loop().time() + deadline
-        if index > member.machine.applied:
+        if index > desk.replica.applied:
             try:
                 await self._wait_applied(index, deadline)
             except TimeoutError:
-                applied = member.machine.applied
+                applied = desk.replica.applied
                 raise IndexOverflow(f"this node is at index {applied}, and not yet at {index}") from None
-        if index == self._running().machine.applied:
-            return member.machine.machine.query(question)
+        if index == self._running().replica.applied:
+            return desk.machine.machine.query(question)
         try:
             async with asyncio.timeout_at(until):
                 return await self._history.query(index, question)
@@ -363,16 +374,16 @@ class Journal:
 
     async def _wait_applied(self, index: int, deadline: float) -> None:
         """Wait until this node is at `index`. Raises TimeoutError."""
-        member = self._running()
+        desk = self._running()
         there: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        number = member.when_applied(index, _waker(there))
+        number = desk.when_applied(index, _waker(there))
         try:
             async with asyncio.timeout(deadline):
                 await there
         finally:
             if there.cancelled():
-                member.give_up(number)
+                desk.give_up(number)
 
     # Listening.
 
@@ -386,13 +397,13 @@ class Journal:
 
     def unwatch(self, callback: Callable[[Event], object]) -> None:
         """Call `callback` no more."""
-        if self._member is not None:
-            self._member.unwatch(callback)
+        if self._desk is not None:
+            self._desk.unwatch(callback)
 
     def status(self) -> dict[str, Any]:
         """This node's view of itself and the cluster; see docs/reference/journal.md."""
-        member = self._running()
-        replica = member.replica
+        desk = self._running()
+        replica = desk.replica
         core, store = replica.core, replica.store
         return {
             "node": self.config.me,
@@ -400,24 +411,25 @@ class Journal:
             "role": core.role.value,
             "leader": core.leader,
             "term": core.term,
-            "voters": list(store.configuration.voters),
+            "voters": list(core.configuration.voters),
+            "observers": list(core.configuration.observers),
             "last_index": core.last_index,
             "durable_index": core.durable,
             "commit_index": core.commit,
             "applied_index": replica.applied,
             "snapshot_indices": sorted(meta.position.index for meta in store.snapshots.metas()),
             "log_first_index": store.start.index + 1,
-            "updates_pending": len(member.updates),
-            "origins": len(member.machine.origins),
+            "updates_pending": len(desk.updates),
+            "origins": len(desk.machine.origins),
         }
 
-    def _running(self) -> Member:
+    def _running(self) -> Desk:
         failure = self._failure
         if failure is not None and failure.done() and failure.exception() is not None:
             raise JournalStopped(f"the journal has failed: {failure.exception()}") from failure.exception()
-        if self._member is None or self._stopping:
+        if self._desk is None or self._stopping:
             raise JournalStopped("the journal is not running")
-        return self._member
+        return self._desk
 
 
 def _waker(future: asyncio.Future[None]) -> Wake:

@@ -6,7 +6,6 @@ chance and no order of a set may show in it. Knows nothing of replication; drive
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
@@ -66,13 +65,13 @@ class StateMachine(ABC):
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace the whole state by what `snapshot` gave once, in the same chunks."""
 
-    def digest(self) -> bytes:
-        """A fingerprint of the whole state, equal on nodes with equal state."""
-        whole = hashlib.blake2b(digest_size=32)
-        for chunk in self.snapshot():
-            whole.update(len(chunk).to_bytes(8, "little"))
-            whole.update(chunk)
-        return whole.digest()
+    def digest(self) -> int:
+        """A fingerprint of the whole state in 64 bits, equal where the state is; asked for after every entry.
+
+        Members compare it at the same index. A machine that keeps none leaves it at 0: then only what its commands
+        have answered and emitted is compared.
+        """
+        return 0
 
     def close(self) -> None:  # noqa: B027 - most machines have nothing to let go of
         """The node stops, or a copy made for a question about the past is no longer needed."""

@@ -2,7 +2,7 @@
 
 Numbers them, makes requests of them, and decides for each whether it can be answered: by its results, by a word
 of the leader, or because its fate can never be known. Knows nothing of the loop or of how a request travels; driven
-by `member.py`.
+by `desk.py`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal import JournalConfig, StateMachine, events, exactly_once, history, levels, member, statemachine, updates
+from journal import JournalConfig, StateMachine, desk, events, exactly_once, history, levels, statemachine, updates
 from journal.config import JournalConfig as _Config
 from tests.docs.pages import ROOT, Page
 from tests.support.cluster import bound_socket
@@ -48,7 +48,7 @@ def test_every_field_level_method_and_key_is_on_the_page() -> None:
 def test_every_limit_is_on_the_page_with_its_value() -> None:
     """But for those of a module's inner workings, that nobody can meet."""
     inner = {"PAGE_BYTES", "THREADS", "ATTEMPTS_MAX", "PIECE_BYTES_MAX", "NONCE_BYTES", "INDEX_MAX"}
-    for module in (events, exactly_once, history, member, statemachine, updates):
+    for module in (events, exactly_once, history, desk, statemachine, updates):
         for name, value in sorted(vars(module).items()):
             if name.isupper() and name.endswith(("_MAX", "_MS")) and name not in inner:
                 assert f"| `{name}` | {value} |" in PAGE, (module.__name__, name, value)

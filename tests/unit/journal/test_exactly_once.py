@@ -35,6 +35,9 @@ class Hooks:
     def on_event(self, index: int, event: bytes) -> None:
         self.told.append(("event", index, event))
 
+    def on_replaced(self, index: int) -> None:
+        self.told.append(("replaced", index))
+
     def take(self) -> list[tuple[Any, ...]]:
         told, self.told = self.told, []
         return told
@@ -288,6 +291,43 @@ def test_a_snapshot_brings_back_state_chunks_and_origins(piece_bytes: int) -> No
     assert other.apply(request(origin, 2, 0, (b"b",))) == [("results", 1, 2, 6, (b"6",))]
 
 
+def test_going_back_to_a_snapshot_leaves_the_origins_where_they_are() -> None:
+    """What was applied since must not be applied again because its answer was lost."""
+    bench = Bench()
+    origin = bench.open()
+    bench.apply(request(origin, 1, 0, (b"a",)))
+    pieces = list(bench.once.snapshot())
+    second = bench.apply(request(origin, 2, 0, (b"b",)))
+    bench.once.recover(pieces, 9, 0)
+    assert (bench.once.applied, bench.ledger.lines) == (9, [b"a"])
+    assert bench.hooks.take() == [("replaced", 9)]
+    assert bench.apply(request(origin, 2, 0, (b"b",))) == second
+    assert bench.ledger.lines == [b"a"]
+
+
+def test_machines_that_answered_differently_have_different_digests() -> None:
+    """Without a word from the machine about its state: what it told is enough to know."""
+
+    class Odd(Ledger):
+        def apply(self, command: bytes, at: Moment) -> bytes | None:
+            super().apply(command, at)
+            return b"odd"
+
+    benches = [Bench(), Bench(), Bench(Odd())]
+    for bench in benches:
+        origin = bench.open()
+        bench.apply(request(origin, 1, 0, (b"a",)))
+    one, two, three = (bench.once.digest() for bench in benches)
+    assert one == two != three
+
+
+def test_the_digest_of_the_machine_counts() -> None:
+    bench = Bench()
+    before = bench.once.digest()
+    bench.ledger.digest = lambda: 1  # type: ignore[method-assign]
+    assert bench.once.digest() != before
+
+
 def test_a_snapshot_shows_the_moment_at_which_it_was_asked_for() -> None:
     """Its pieces are taken later, between other commands. A machine of one generator must be right without care."""
     for lazy in (False, True):
@@ -328,11 +368,12 @@ def test_a_machine_that_leaves_chunks_unread_does_not_keep_them_from_being_check
         (),
         (b"\0",),
         (b"\0\xc1",),
-        (b"\0" + msgpack.packb([2, 0, []]),),
-        (b"\0" + msgpack.packb([1, 0, [[1]]]),),
-        (b"\0" + msgpack.packb([1, 0, []]), b"\2half"),
-        (b"\0" + msgpack.packb([1, 0, []]), b"\3what"),
-        (b"\0" + msgpack.packb([1, 0, []]), b"\1good", b"\0" + msgpack.packb([1, 0, []])),
+        (b"\0" + msgpack.packb([2, 0, bytes(8), []]),),
+        (b"\0" + msgpack.packb([1, 0, bytes(8), [[1]]]),),
+        (b"\0" + msgpack.packb([1, 0, b"short", []]),),
+        (b"\0" + msgpack.packb([1, 0, bytes(8), []]), b"\2half"),
+        (b"\0" + msgpack.packb([1, 0, bytes(8), []]), b"\3what"),
+        (b"\0" + msgpack.packb([1, 0, bytes(8), []]), b"\1good", b"\0" + msgpack.packb([1, 0, bytes(8), []])),
     ],
 )
 def test_a_snapshot_that_makes_no_sense_is_refused(pieces: tuple[bytes, ...]) -> None:

@@ -1,4 +1,4 @@
-"""One member that replicates a user's machine: the owner of its replica, and the hooks of its machine.
+"""Where one member takes in updates and questions: the owner of its replica, and the hooks of its machine.
 
 Hands requests to the replica and proposes them again when they may be lost, lets reads wait for a round of the
 leader or for an index, and tells what happens. Everything runs on the scheduler's thread, by callbacks; `Journal`
@@ -33,7 +33,7 @@ from journal.statemachine import StateMachine
 from journal.updates import Tell, Update, Updates
 from journal.values import START, Configuration, Index, NodeId
 
-logger = logging.getLogger("journal.member")
+logger = logging.getLogger("journal.desk")
 
 TURN_SECONDS = 0.25
 """How often updates that do not move are looked for."""
@@ -72,7 +72,7 @@ class _Batch:
             self.updates.append(update)
 
 
-class Member:
+class Desk:
     """Implements `journal.replica.Owner` and `journal.exactly_once.Hooks`."""
 
     def __init__(
@@ -233,6 +233,9 @@ class Member:
         if self._streams or self._callbacks:
             self._tell(MachineEvent(index, event))
 
+    def on_replaced(self, index: int) -> None:
+        self._tell(StateReplaced(index))
+
     # Reads.
 
     def join_round(self, wake: Wake) -> None:
@@ -249,7 +252,7 @@ class Member:
 
     def when_applied(self, index: int, wake: Wake) -> int:
         """Call `wake` when `index` is applied, which it is not yet. Returns what `give_up` takes. Raises Busy."""
-        assert index > self.machine.applied, (index, self.machine.applied)
+        assert index > self.replica.applied, (index, self.replica.applied)
         if len(self._awaited) >= self._limits.reads_waiting_max:
             self._awaited = sorted(item for item in self._awaited if item[1] not in self._given_up)
             self._given_up.clear()
@@ -299,7 +302,7 @@ class Member:
 
     def on_restored(self) -> None:
         """What happened in between was not told one by one."""
-        self._tell(StateReplaced(self.machine.applied))
+        self._tell(StateReplaced(self.replica.applied))
         self.updates.restored(self.machine.origins.get(self.updates.origin))
         if self.updates and not self.updates.origin and not self._nonce:
             self._open()
@@ -307,7 +310,7 @@ class Member:
             self._propose_again()
 
     def on_pass_end(self) -> None:
-        awaited, applied = self._awaited, self.machine.applied
+        awaited, applied = self._awaited, self.replica.applied
         while awaited and awaited[0][0] <= applied:
             _, number, wake = heappop(awaited)
             if number in self._given_up:

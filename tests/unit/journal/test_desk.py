@@ -8,12 +8,12 @@ from typing import Any, cast
 import msgpack
 import pytest
 
+from journal.desk import STUCK_TURNS, TURN_SECONDS, WATCHERS_MAX, Desk
 from journal.errors import Busy, JournalError, JournalStopped, UpdateUncertain
 from journal.events import LeaderChanged, MachineEvent, RoleChanged, StateReplaced, VotersChanged
 from journal.exactly_once import Results, request
 from journal.levels import Response
 from journal.limits import Limits
-from journal.member import STUCK_TURNS, TURN_SECONDS, WATCHERS_MAX, Member
 from journal.raft.messages import RECEIVED, STORED
 from journal.raft.ready import Leadership, Role
 from journal.record import make_entry
@@ -31,6 +31,7 @@ class FakeReplica:
 
     def __init__(self) -> None:
         self.stopped = False
+        self.applied = 0
         self.core = SimpleNamespace(configuration=Configuration((A, B)))
         self.proposed: list[tuple[list[Any], int, int, int]] = []
         self.wanted = 0
@@ -52,7 +53,7 @@ class Bench:
         self.replica = FakeReplica()
         self.scheduler = Scheduler()
         self.failures: list[BaseException] = []
-        self.member = Member(
+        self.member = Desk(
             Ledger(), LIMITS, self.scheduler, bytes, on_room=lambda: None, on_failure=self.failures.append
         )
         self.member.bind(cast("Replica", self.replica))
@@ -76,7 +77,7 @@ class Bench:
         payload = b"".join(request(*each) for each in requests)
         count = sum(len(each[3]) or 1 for each in requests)
         self.member.machine.apply(make_entry(self.index + 1, 1, 0, EntryKind.COMMANDS, payload, 0, count=count))
-        self.index += count
+        self.index = self.replica.applied = self.index + count
         self.member.on_pass_end()
 
     def opened(self) -> int:
