@@ -93,7 +93,12 @@ class History:
         task = asyncio.get_running_loop().create_task(self._ask(copy, question))
         self._questions.add(task)
         task.add_done_callback(self._asked)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if self._closed and task.cancelled():
+                raise JournalStopped("the journal stopped before the question was answered") from None
+            raise
 
     def close(self) -> None:
         """Let go of all copies. Those under way end by themselves."""
@@ -108,10 +113,6 @@ class History:
         try:
             await copy.made
             return await asyncio.get_running_loop().run_in_executor(self._threads, copy.ask, question)
-        except asyncio.CancelledError:
-            if self._closed:
-                raise JournalStopped("the journal stopped before the question was answered") from None
-            raise
         finally:
             copy.askers -= 1
             self._prune()
@@ -125,9 +126,17 @@ class History:
         busy = sum(1 for copy in self._copies.values() if copy.askers or not copy.made.done())
         if busy >= COPIES_MAX:
             raise Busy(f"the state at {busy} earlier indices is already being made")
-        made = asyncio.get_running_loop().run_in_executor(self._threads, rebuild, self._store, self._factory, index)
+        made = asyncio.get_running_loop().run_in_executor(self._threads, self._make, index)
         copy = self._copies[index] = _Copy(made)
         return copy
+
+    def _make(self, index: int) -> StateMachine:
+        """On a thread."""
+        machine = rebuild(self._store, self._factory, index)
+        if self._closed:
+            machine.close()
+            raise JournalStopped("the journal stopped before the question was answered")
+        return machine
 
     def _prune(self) -> None:
         """Drop copies that could not be made, and of those nobody asks the oldest."""

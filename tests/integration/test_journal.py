@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from journal import (
     CommandRefused,
+    EventStream,
     IndexOverflow,
     IndexUnderflow,
     Journal,
@@ -21,6 +23,7 @@ from journal import (
     RoleChanged,
     StateReplaced,
     StorageError,
+    Timing,
     Unavailable,
     UpdateUncertain,
 )
@@ -49,6 +52,31 @@ def lines_of(journal: Journal) -> list[bytes]:
     machine = journal._machine
     assert isinstance(machine, Ledger)
     return machine.lines
+
+
+def hold_disk(journal: Journal) -> threading.Event:
+    """From now on this member's disk syncs nothing, until the event is set."""
+    gate = threading.Event()
+    disk = journal._disk
+    assert disk is not None
+    sync = type(disk).sync
+
+    def held(name: str) -> None:
+        assert gate.wait(30), "nobody let the disk go"
+        sync(disk, name)
+
+    disk.sync = held  # type: ignore[method-assign]
+    return gate
+
+
+async def stream_of(stream: EventStream, count: int) -> AsyncIterator[MachineEvent]:
+    """The next events of the machine."""
+    async for event in stream:
+        if isinstance(event, MachineEvent):
+            yield event
+            count -= 1
+            if not count:
+                return
 
 
 async def fill_until_cut(journal: Journal) -> int:
@@ -106,6 +134,50 @@ async def test_every_level_of_response_answers_and_the_update_comes_through(
             assert (answer is not None) == (response in ("replication", "all"))
         await until(lambda: len(lines_of(journal)) == 20, "all are applied")
         assert lines_of(journal) == [b"%d" % number for number in range(20)]
+
+
+async def test_each_level_waits_for_what_it_says_and_no_more(tmp_path: Path) -> None:
+    """The disks are let go one after the other: the leader's memory, its disk, a majority's, a machine's answer."""
+    patient = Timing(heartbeat_interval=0.1, election_timeout=10.0)
+    async with running_journals(tmp_path, Ledger, timing=patient) as journals:
+        leader = await journals.leader()
+        order = [leader, (leader + 1) % 3, (leader + 2) % 3]
+        journal = journals.members[order[1]]
+        await journal.update(b"first")
+        gates = {number: hold_disk(journals.members[number]) for number in order}
+        try:
+            calls = {level: asyncio.create_task(journal.update(level.encode(), response=level)) for level in Response}
+            await until(calls[Response.RECEIVE].done, "the leader has it in memory")
+            assert {level for level, call in calls.items() if call.done()} == {Response.ONE_WAY, Response.RECEIVE}
+            gates[order[0]].set()
+            await until(calls[Response.PERSISTENCE].done, "the leader has it on its disk")
+            assert not calls[Response.REPLICATION].done() and not calls[Response.ALL].done()
+            gates[order[1]].set()
+            assert await calls[Response.REPLICATION] and await calls[Response.ALL]
+
+            gates[order[0]] = hold_disk(journals.members[order[0]])
+            gates[order[2]].set()
+            last = asyncio.create_task(journal.update(b"all", response="all"))
+            assert await journal.update(b"majority")
+            assert not last.done(), "a majority has it, and the leader's disk has not"
+            gates[order[0]].set()
+            assert await last
+        finally:
+            for gate in gates.values():
+                gate.set()
+
+
+async def test_an_observer_updates_asks_and_listens_like_any_member(tmp_path: Path) -> None:
+    async with running_journals(tmp_path, Ledger, size=4, observers=("n3",)) as journals:
+        observer = journals.members[3]
+        stream = observer.events()
+        assert observer.status()["observers"] == ["n3"]
+        for response in Response:
+            await observer.update(b"tell " + response.encode(), response=response)
+        index = await observer.applied_index()
+        assert await journals.members[0].query(at=index) == await observer.query() == b"5"
+        told = [event.data async for event in stream_of(stream, 5)]
+        assert told == [response.encode() for response in Response]
 
 
 async def test_many_commands_at_once_stand_next_to_each_other(tmp_path: Path) -> None:

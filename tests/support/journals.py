@@ -15,12 +15,19 @@ class Journals:
     """Members by number. A stopped one can be started again on its data, with a new machine."""
 
     def __init__(
-        self, directory: Path, size: int, make: Callable[[], StateMachine], limits: Limits, timing: Timing
+        self,
+        directory: Path,
+        size: int,
+        make: Callable[[], StateMachine],
+        limits: Limits,
+        timing: Timing,
+        observers: tuple[str, ...],
     ) -> None:
         self.directory = directory
         self.make = make
         self.limits = limits
         self.timing = timing
+        self.observers = observers
         self.members: dict[int, Journal] = {}
         self._sockets = [bound_socket() for _ in range(size)]
         self._ports = [sock.getsockname()[1] for sock in self._sockets]
@@ -32,7 +39,14 @@ class Journals:
         if sock.fileno() < 0:
             sock = bound_socket(self._ports[number])
         name = f"n{number}"
-        config = JournalConfig(self.directory / name, name, self.peers, limits=self.limits, timing=self.timing)
+        config = JournalConfig(
+            self.directory / name,
+            name,
+            self.peers,
+            limits=self.limits,
+            timing=self.timing,
+            observers=self.observers,
+        )
         journal = Journal(config, self.make(), machine_factory=self.make, peer_socket=sock)
         await journal.start()
         self.members[number] = journal
@@ -80,8 +94,9 @@ async def running_journals(
     size: int = 3,
     limits: Limits = DEFAULT_LIMITS,
     timing: Timing = DEFAULT_TIMING,
+    observers: tuple[str, ...] = (),
 ) -> AsyncIterator[Journals]:
-    journals = Journals(directory, size, make, limits, timing)
+    journals = Journals(directory, size, make, limits, timing, observers)
     try:
         for number in range(size):
             await journals.start(number)
