@@ -97,7 +97,7 @@ async def running_cluster(
 
 
 def bound_socket(port: int = 0) -> socket.socket:
-    """A socket on a port that is ours from now on; any free one unless it is named."""
+    """A socket of this machine alone; on any free port when none is given."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind(("127.0.0.1", port))
