@@ -38,7 +38,9 @@ logger = logging.getLogger("journal.desk")
 TURN_SECONDS = 0.25
 """How often updates that do not move are looked for."""
 STUCK_TURNS = 4
-"""When the oldest update has not moved for so many turns, all are proposed again."""
+"""When the oldest update has not moved for so many turns, all are proposed again ..."""
+STUCK_TURNS_MAX = 32
+"""... and when that does not help, after twice as many, up to so many: a slow cluster must not be buried."""
 NONCE_BYTES = 16
 PIECE_BYTES_MAX = 256 * 1024
 """Piece of a snapshot."""
@@ -120,8 +122,11 @@ class Desk:
         self._callbacks: dict[Callable[[Event], object], None] = {}
         self._timer: Handle | None = None
         self._turn = 0
-        self._moved: tuple[int, int, int] = (0, 0, 0)
-        """Origin and serial of the oldest update, and the turn in which it became that."""
+        self._oldest = (0, 0)
+        """Origin and serial of the oldest update at the last look around."""
+        self._moved_turn = 0
+        """When that changed, or all were proposed again."""
+        self._patience = STUCK_TURNS
         self._stopped = False
 
     def bind(self, replica: Replica) -> None:
@@ -131,7 +136,8 @@ class Desk:
     def start(self) -> None:
         configuration = self.replica.core.configuration
         self._voters = (configuration.voters, configuration.outgoing)
-        self._arm()
+        if not self._stopped:
+            self._arm()
 
     def stop(self, why: str = "the journal stopped") -> None:
         """Answer whoever still waits, and end all streams."""
@@ -368,10 +374,11 @@ class Desk:
     def _look_around(self) -> None:
         """Every quarter of a second: unstick updates whose proposal was lost or turned away."""
         self._turn += 1
-        origin, oldest, turn = self._moved
-        if not self.updates or (self.updates.origin, self.updates.oldest) != (origin, oldest):
-            self._moved = (self.updates.origin, self.updates.oldest, self._turn)
-        elif self._turn - turn >= STUCK_TURNS:
-            self._moved = (origin, oldest, self._turn)
+        oldest = (self.updates.origin, self.updates.oldest)
+        if not self.updates or oldest != self._oldest:
+            self._oldest, self._moved_turn, self._patience = oldest, self._turn, STUCK_TURNS
+        elif self._turn - self._moved_turn >= self._patience:
+            self._moved_turn = self._turn
+            self._patience = min(2 * self._patience, STUCK_TURNS_MAX)
             self._propose_again()
         self._arm()
