@@ -8,9 +8,17 @@ from __future__ import annotations
 
 FLOORS: dict[str, int] = {
     # journal
-    "journal": 0,
+    "journal": 4,
+    "journal.addresses": 0,
     "journal.clock": 2,
+    "journal.config": 0,
+    "journal.desk": 3,
     "journal.errors": 0,
+    "journal.events": 3,
+    "journal.exactly_once": 1,
+    "journal.history": 3,
+    "journal.journal": 4,
+    "journal.levels": 0,
     "journal.limits": 0,
     "journal.machine": 0,
     "journal.members": 3,
@@ -47,6 +55,7 @@ FLOORS: dict[str, int] = {
     "journal.recovering": 3,
     "journal.saving": 3,
     "journal.snapshotting": 3,
+    "journal.statemachine": 1,
     "journal.storage": 0,
     "journal.storage.disk": 2,
     "journal.storage.metadata": 2,
@@ -56,6 +65,7 @@ FLOORS: dict[str, int] = {
     "journal.storage.store": 2,
     "journal.storage.wal": 2,
     "journal.storage.worker": 2,
+    "journal.updates": 1,
     "journal.values": 0,
     # jkcs_client
     "jkcs_client": 4,
