@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from crc32c import crc32c
 
-from journal.errors import CorruptRecord, LogCompacted, StorageError
+from journal.errors import CorruptRecord, DiskFull, LogCompacted, StorageError
 from journal.record import check_record, read_entry
 from journal.storage.disk import Disk
 from journal.values import Entry, Index, Position, Term
@@ -99,6 +99,8 @@ class Segment:
         """The end of the last durable record."""
         self.end = HEADER_BYTES
         """Where the next batch goes. Invariant: everything before it is durable."""
+        self._stale_end = 0
+        """How far a write that met a full disk may have come; what it left behind `end` is to be zeroed."""
         self._points: list[Point] = []
         """Sorted. Grows only at its end, and before `end` does."""
 
@@ -135,12 +137,23 @@ class Segment:
         return Segment(disk, name, Position(Index(index), Term(term), crc, stamp), salt, payload_bytes_max)
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Write the entries as one batch and sync. The caller has seen to it that they follow and fit."""
+        """Write the entries as one batch and sync. The caller has seen to it that they follow and fit.
+
+        Raises DiskFull; then the segment ends where it did.
+        """
         records = [entry.record for entry in entries]
         length = sum(map(len, records))
         header = _BATCH.pack(BATCH_MAGIC, length, entries[0].first)
         start = self.end
-        self._disk.write(self.name, start, [header, _CRC.pack(crc32c(header, self._salt)), *records, END])
+        if self._stale_end:
+            # Durably, before the next batch comes: a mixture of two writes would look like rot, not like a torn one.
+            self.clear_behind(min(self._stale_end, self._disk.size(self.name)))
+            self._stale_end = 0
+        try:
+            self._disk.write(self.name, start, [header, _CRC.pack(crc32c(header, self._salt)), *records, END])
+        except DiskFull:
+            self._stale_end = start + BATCH_OVERHEAD_BYTES + length
+            raise
         self._disk.sync(self.name)
         first_record = start + BATCH_BYTES
         batch_end = first_record + length

@@ -10,8 +10,10 @@ worker's.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from journal.errors import DiskFailed, StorageError
+from journal.errors import DiskFailed, DiskFull, StorageError
 from journal.limits import Limits
 from journal.storage.disk import Disk
 from journal.storage.metadata import MARK_NAME, META_NAME, META_TEMPORARY, Identity, Mark, Metadata
@@ -37,6 +39,8 @@ class Store:
         """The same, until the log covers it again: so long the mark stays where it is."""
         self._changing = False
         """A change is under way, or one did not end: then nobody knows what is on the disk, and nothing may follow."""
+        self._begun: Position | None = None
+        """Where the log ended when a save met a full disk: what of its entries is in the log need not come again."""
 
     @staticmethod
     def open(disk: Disk, identity: Identity, limits: Limits, configuration: Configuration) -> Store:
@@ -112,30 +116,43 @@ class Store:
         """Make the hard state durable, then the entries, in place of what the log has from the first of them on.
 
         One write and one sync for all entries, but where a segment ends between them. Raises DiskFailed;
-        then the state on disk is unknown, and every later call raises it too.
+        then the state on disk is unknown, and every later call raises it too. Raises DiskFull when there is
+        no room; then the hard state is durable, nothing of the log that may be acknowledged is lost, and the
+        same save, or one of it merged with later ones, is to be tried again.
         """
-        self._begin_change()
-        if hard_state is not None:
-            self._metadata.save(hard_state, self._metadata.configuration)
-        if entries:
+        with self._change():
+            if hard_state is not None:
+                self._metadata.save(hard_state, self._metadata.configuration)
+            entries = self._not_begun(entries)
+            if not entries:
+                return
             first = entries[0].first
             if first <= self._wal.last.index:
+                # Before the mark is lowered: without room everything stays as it is.
+                self._wal.reserve()
                 self._lower_mark(self._wal.position_at(Index(first - 1)))
                 self._wal.truncate(first)
-            self._wal.append(entries)
+            try:
+                self._wal.append(entries)
+            except DiskFull:
+                self._begun = self._wal.last
+                raise
             self._raise_mark(self._wal.last)
-        self._changing = False
 
     def reset(self, meta: SnapshotMeta) -> None:
-        """Restart the log, empty, behind a snapshot that is in its place. Raises DiskFailed."""
+        """Restart the log, empty, behind a snapshot that is in its place.
+
+        Raises DiskFailed, and DiskFull, having changed nothing.
+        """
         assert meta in self.snapshots.metas(), meta
-        self._begin_change()
-        if meta.configuration != self._metadata.configuration:
-            self._metadata.save(self._metadata.hard_state, meta.configuration)
-        self._lower_mark(meta.position)
-        self._wal.reset(meta.position)
-        self._raise_mark(meta.position)
-        self._changing = False
+        with self._change():
+            self._wal.reserve()
+            if meta.configuration != self._metadata.configuration:
+                self._metadata.save(self._metadata.hard_state, meta.configuration)
+            self._lower_mark(meta.position)
+            self._wal.reset(meta.position)
+            self._begun = None
+            self._raise_mark(meta.position)
 
     def cut(self, index: Index) -> Position:
         """Drop whole segments that end at or before `index`, the position of the oldest kept snapshot.
@@ -144,10 +161,8 @@ class Store:
         """
         metas = self.snapshots.metas()
         assert metas and index <= metas[-1].position.index, (index, metas)
-        self._begin_change()
-        start = self._wal.cut(index)
-        self._changing = False
-        return start
+        with self._change():
+            return self._wal.cut(index)
 
     def read(self, first: Index, bytes_max: int) -> tuple[Position, list[Entry]]:
         """Durable entries from the one that contains `first` on: at least one, at most about `bytes_max`.
@@ -158,10 +173,30 @@ class Store:
         """
         return self._wal.read(first, bytes_max)
 
-    def _begin_change(self) -> None:
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """Around everything that writes: whatever ends it but success or a full disk ends the store."""
         if self._changing:
             raise DiskFailed("an earlier write did not end well: what is on the disk is not known")
         self._changing = True
+        try:
+            yield
+        except DiskFull:
+            self._changing = False
+            raise
+        self._changing = False
+
+    def _not_begun(self, entries: list[Entry]) -> list[Entry]:
+        """The entries without those that a save which met a full disk has brought into the log already."""
+        begun, self._begun = self._begun, None
+        if begun is None or begun != self._wal.last:
+            return entries
+        for number, entry in enumerate(entries):
+            if (entry.last, entry.term, entry.crc) == (begun.index, begun.term, begun.crc):
+                if number + 1 == len(entries):
+                    self._raise_mark(begun)
+                return entries[number + 1 :]
+        return entries
 
     def _raise_mark(self, last: Position) -> None:
         if last.index >= self._withheld_until:
