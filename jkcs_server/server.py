@@ -164,6 +164,8 @@ class Server:
             "applied_index": replica.applied,
             "snapshot_index": snapshot,
             "log_first_index": self.store.start.index + 1,
+            "read_only": replica.read_only,
+            "fsync": self.config.fsync,
             "keys": len(machine.tree),
             "sessions": len(machine.sessions),
             "connections": len(self.requests.connections),

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from journal.clock import Handle, Scheduler
-from journal.errors import Busy
+from journal.errors import Busy, DiskFull
 from journal.limits import Limits, Timing
 from journal.machine import Machine
 from journal.peers.network import Network
@@ -24,6 +24,7 @@ from journal.raft.core import Core, CoreConfig
 from journal.raft.log import Log
 from journal.raft.messages import Message, Proposal, ReadRequest, SnapshotReply
 from journal.raft.ready import Leadership, Ready, Role
+from journal.room import Room
 from journal.saving import Saving
 from journal.snapshotting import Snapshotting
 from journal.storage.store import Store
@@ -86,7 +87,8 @@ class Replica:
         self._scheduler = scheduler
         self._network = network
         self._sync_worker = sync_worker
-        self._saving = Saving(store, sync_worker, network.send, self._has_nothing_else, self._on_saved)
+        self.room = Room(scheduler, self.kick)
+        self._saving = Saving(store, sync_worker, self.room, network.send, self._has_nothing_else, self._on_saved)
         self._wall = wall
         self._limits = limits
         self._timing = timing
@@ -142,6 +144,7 @@ class Replica:
         """Take no further part. What is being saved still ends; nothing else happens."""
         self.stopped = True
         self.snapshots.stop()
+        self.room.stop()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -175,6 +178,11 @@ class Replica:
     def overloaded(self) -> bool:
         """More commands wait than the limit allows: hold clients back."""
         return self._command_bytes > self._limits.proposals_bytes_max
+
+    @property
+    def read_only(self) -> str | None:
+        """Why this node takes no commands at present, though it is up; None when it takes them."""
+        return self.room.reason or None
 
     def want_read(self) -> None:
         """Ask for a read round after this call; `Owner.on_read_start` and `on_read_done` mark its way."""
@@ -239,6 +247,7 @@ class Replica:
             core = self.core
             if now >= core.deadline:
                 core.tick(now)
+            self.room.heed(core, now)
             if self._commands:
                 self._hand_in_commands(now)
             if now >= self._read_retry_at:
@@ -449,10 +458,14 @@ class Replica:
         self._sync_worker.submit(lambda: self.store.reset(meta), lambda _, error: self._on_reset(meta, done, error))
 
     def _on_reset(self, meta: SnapshotMeta, done: Callable[[], None], error: BaseException | None) -> None:
+        if isinstance(error, DiskFull) and not self.stopped:
+            self.room.wait(error, lambda: self._reset_log(meta, done))
+            return
         if error is not None:
             self.fail(error)
         if self.stopped:
             return
+        self.room.found()
         try:
             self.snapshots.restore_installed(meta)
             self.applied = meta.position.index

@@ -34,6 +34,7 @@ FLOORS: dict[str, int] = {
     "journal.raft.voter": 1,
     "journal.record": 0,
     "journal.replica": 3,
+    "journal.room": 3,
     "journal.saving": 3,
     "journal.snapshotting": 3,
     "journal.storage": 0,

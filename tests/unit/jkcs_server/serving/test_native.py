@@ -64,6 +64,7 @@ class Desk:
         self.open_round = 1
         self.turn = 0
         self.overloaded = False
+        self.read_only: str | None = None
         self.proposed: list[bytes] = []
         self.touched: list[int] = []
         self.attaching: list[tuple[int, bytes]] = []
