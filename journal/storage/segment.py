@@ -259,6 +259,9 @@ class Segment:
                 points.append(Point(Position(Index(index), Term(term), crc, stamp), at, start, batch_end))
                 spaced = at + POINT_SPACING_BYTES
             index, term, crc, stamp, at = last, its_term, its_crc, its_stamp, after
+        if batch_end == len(data):
+            # Its value says nothing, but a file without it is shorter than every reader expects.
+            return _Stop(batch_end, batch_end, False, f"the batch at byte {start} lacks its end, after index {index}")
         self._points += points
         self.end = batch_end + len(END)
         self.last = Position(Index(index), Term(term), crc, stamp)

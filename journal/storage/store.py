@@ -25,6 +25,9 @@ from journal.values import START, Configuration, Entry, HardState, Index, Positi
 __all__ = ["Identity", "Store"]
 
 
+LAST_INDEX = Index(2**64 - 1)
+
+
 class Store:
     """One node's durable state. Made by `open`."""
 
@@ -66,11 +69,16 @@ class Store:
         mark = Mark.load(disk)
         snapshots = SnapshotStore(disk, cluster, limits)
         newest = snapshots.metas()[0] if snapshots.metas() else None
-        wal = Wal.load(disk, cluster, limits, mark.index, newest.position if newest else START)
+        # Without a mark every tail that is not clean counts as one that was acknowledged.
+        acknowledged = LAST_INDEX if mark.lost else mark.index
+        wal = Wal.load(disk, cluster, limits, acknowledged, newest.position if newest else START)
         restart = _find_restart(wal, newest)
-        withheld = _find_withheld(wal.last, mark, restart)
         members = metadata.configuration
-        if withheld and members.voters == (identity.node,) and not members.outgoing:
+        alone = members.voters == (identity.node,) and not members.outgoing
+        if mark.lost:
+            _replace_mark(mark, wal, newest, alone)
+        withheld = _find_withheld(wal.last, mark, restart)
+        if withheld and alone:
             raise StorageError(
                 f"entries up to index {withheld} were acknowledged, the log ends at {wal.last.index}, "
                 "and no other member has them"
@@ -240,10 +248,28 @@ def _find_restart(wal: Wal, newest: SnapshotMeta | None) -> SnapshotMeta | None:
     return None if fits else newest
 
 
+def _replace_mark(mark: Mark, wal: Wal, newest: SnapshotMeta | None, alone: bool) -> None:
+    """Without the mark nobody knows how far this node acknowledged; its log may end too early, and cleanly.
+
+    So it counts as one entry short: the node keeps out of elections until a leader has sent it more. One that
+    is alone has no leader to wait for, and all that can be said is that its log ends well.
+    """
+    last = max(wal.last, newest.position if newest is not None else START, key=lambda position: position.index)
+    if not alone:
+        mark.assume(Index(last.index + 1), last.term)
+    elif wal.torn:
+        raise StorageError(
+            f"{MARK_NAME} is damaged, and so is the end of the log at index {wal.last.index + 1}: "
+            "nobody knows whether it was acknowledged"
+        )
+    else:
+        mark.assume(last.index, last.term)
+
+
 def _find_withheld(last: Position, mark: Mark, restart: SnapshotMeta | None) -> Index:
     """The marked index, where neither the log, which ends at `last`, nor the snapshot covers it; else 0."""
     if restart is not None:
-        if restart.position.index <= last.index:
+        if restart.position.index <= last.index and not mark.lost:
             # The log contradicts what the cluster has committed, so nothing that was acknowledged
             # in it from there on was ever committed: the promise is void.
             return Index(0)

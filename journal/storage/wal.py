@@ -118,6 +118,7 @@ class Wal:
             disk.remove(TEMPORARY)
         # What was read may be in the page cache only. A name may be, too: of any file, not only of a segment.
         self._segments[-1].clear_behind(self._damage_end)
+        self._damage_end = 0
         disk.sync_names()
         for name in reversed(self._leftovers):
             disk.remove(name)
@@ -129,6 +130,11 @@ class Wal:
     def start(self) -> Position:
         """Right before the oldest record."""
         return self._segments[0].start
+
+    @property
+    def torn(self) -> bool:
+        """Whether anything stands behind the last good batch. Ends with `repair`."""
+        return self._damage_end > self._segments[-1].end
 
     @property
     def last(self) -> Position:

@@ -151,16 +151,15 @@ async def test_a_single_node_on_a_size_limited_file_system(tmp_path: Path) -> No
     try:
         config = NodeConfig(directory, "n1", "n1=127.0.0.1:0", listen="127.0.0.1:0", limits=SMALL)
         filler = directory / "filler"
-        async with Node(config) as node:
-            async with node.client(request_timeout=2.0) as client:
-                await client.create("/first", bytes(10))
-                filler.write_bytes(b"")
-                _fill(filler)
-                with pytest.raises(OutcomeUnknown, match="the server's disk is full"):
-                    await write_until(client, [], lambda: False)
-                assert node.status()["read_only"]
-                async with connect(address_of(node), session_timeout=0) as reader:
-                    assert (await reader.get("/first"))[0] == bytes(10), "it leads on, so it reads linearizably"
+        async with Node(config) as node, node.client(request_timeout=2.0) as client:
+            await client.create("/first", bytes(10))
+            filler.write_bytes(b"")
+            _fill(filler)
+            with pytest.raises(OutcomeUnknown, match="the server's disk is full"):
+                await write_until(client, [], lambda: False)
+            assert node.status()["read_only"]
+            async with connect(address_of(node), session_timeout=0) as reader:
+                assert (await reader.get("/first"))[0] == bytes(10), "it leads on, so it reads linearizably"
         # Started again while the disk is full: what is committed it learns only from an election, which needs room.
         async with Node(config) as node, connect(address_of(node), session_timeout=0) as reader:
             filler.unlink()
