@@ -75,6 +75,9 @@ class Disk(Protocol):
     def sync_names(self) -> None:
         """Every create, rename and remove so far is durable on return."""
 
+    def forget(self, name: str) -> None:
+        """Let the next reads of a file come from the disk, not from memory, as far as that can be had."""
+
     def free_bytes(self) -> int: ...
 
     def close(self) -> None: ...
@@ -239,6 +242,11 @@ class FileDisk:
         except OSError as error:
             raise self._failed(".", "sync", error) from error
 
+    def forget(self, name: str) -> None:
+        if hasattr(os, "posix_fadvise"):
+            with suppress(FileNotFoundError):
+                _forget(self._path(name))
+
     def free_bytes(self) -> int:
         state = os.fstatvfs(self._directory_fd)
         return state.f_bavail * state.f_frsize
@@ -286,14 +294,9 @@ class FileDisk:
     def _forget_cache(self) -> None:
         # After a failed sync the page cache may hold what the disk does not (R6): read the disk itself.
         # Dirty pages stay, they are not lost; whoever believes them must sync them first.
-        if not hasattr(os, "posix_fadvise"):
-            return
-        for name in self.names():
-            fd = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            finally:
-                os.close(fd)
+        if hasattr(os, "posix_fadvise"):
+            for name in self.names():
+                _forget(self._path(name))
 
     def _borrow(self, name: str) -> _OpenFile:
         with self._table:
@@ -350,6 +353,14 @@ class FileDisk:
 
 def _is_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _forget(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(fd)
 
 
 def _reserve(fd: int, size: int) -> None:

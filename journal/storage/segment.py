@@ -188,6 +188,14 @@ class Segment:
         assert entries, (self.name, first)
         return before, entries
 
+    def check(self, first: int, bytes_max: int) -> Index:
+        """`read`, for what it finds rotten; also the batch header before `first`. Returns the last index that is good."""
+        point = self._point_at(first)
+        header = self._disk.read(self.name, point.batch_start, BATCH_BYTES)
+        if self._batch_header(header, 0) is None:
+            raise CorruptRecord(f"{self.name}: batch header at byte {point.batch_start} does not match its checksum")
+        return self.read(first, bytes_max)[1][-1].last
+
     def first_within(self, bytes_max: int) -> Index:
         """From which index on the rest of the file is at most `bytes_max` long, or about the last index."""
         within = bisect_left(self._points, self.end - bytes_max, key=lambda point: point.offset)

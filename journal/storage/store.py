@@ -17,6 +17,7 @@ from journal.errors import DiskFailed, DiskFull, StorageError
 from journal.limits import Limits
 from journal.storage.disk import Disk
 from journal.storage.metadata import MARK_NAME, META_NAME, META_TEMPORARY, Identity, Mark, Metadata
+from journal.storage.scrub import Step, walk
 from journal.storage.segment import HEADER_BYTES, segment_name
 from journal.storage.snapshots import SnapshotStore
 from journal.storage.wal import TEMPORARY, Wal
@@ -180,6 +181,10 @@ class Store:
         log has rotted since it was opened.
         """
         return self._wal.read(first, bytes_max)
+
+    def scrub(self, piece_bytes: int) -> Iterator[Step]:
+        """Read everything again that is cold, about `piece_bytes` at each step. For the background worker's thread."""
+        return walk(self._wal, self.snapshots, piece_bytes)
 
     @contextmanager
     def _change(self) -> Iterator[None]:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 
-from journal.errors import DiskFull, LogCompacted, StorageError
+from journal.errors import CorruptRecord, DiskFull, LogCompacted, StorageError
 from journal.limits import Limits
 from journal.storage.disk import Disk
 from journal.storage.recovery import Decision, Facts, decide
@@ -219,6 +219,28 @@ class Wal:
                 raise LogCompacted(f"index {first} was cut away, the log starts at {segments[0].start.index + 1}")
             number = bisect_left(segments, first, key=lambda segment: segment.start.index) - 1
             return segments[number].read(first, bytes_max)
+
+    def closed(self) -> tuple[Segment, ...]:
+        """The segments that are not written any more."""
+        return self._segments[:-1]
+
+    def check(self, segment: Segment, after: Index, bytes_max: int) -> Index:
+        """Read about `bytes_max` of a closed segment behind `after` again, from the disk. Returns how far it is good.
+
+        Raises CorruptRecord, or LogCompacted when the segment was cut away meanwhile. Any thread may call it.
+        """
+        with self._switch:
+            if segment not in self._segments:
+                raise LogCompacted(f"{segment.name} was cut away")
+            if after == segment.start.index:
+                self._disk.forget(segment.name)
+                try:
+                    Segment.load(self._disk, segment.name, self._cluster, self._limits.record_bytes_max)
+                except StorageError as error:
+                    raise CorruptRecord(str(error)) from None
+                except FileNotFoundError:
+                    raise LogCompacted(f"{segment.name} was cut away") from None
+            return segment.check(after + 1, bytes_max)
 
     def position_at(self, index: Index) -> Position | None:
         """The position at `index`, or None where no record ends there."""

@@ -136,6 +136,9 @@ class SimDisk:
         if self.on_names is not None:
             self.on_names()
 
+    def forget(self, name: str) -> None:
+        """There is nothing between a reader and this disk."""
+
     def free_bytes(self) -> int:
         return 0 if self.full else CAPACITY_BYTES - sum(len(file.cached) for file in self._names.values())
 

@@ -166,7 +166,7 @@ def read_everything(store: Store) -> int:
 
 def kind_of(name: str) -> str:
     """For the table: which kind of file this is."""
-    if name == META_NAME or name == MARK_NAME:
+    if name in (META_NAME, MARK_NAME):
         return name
     if name.startswith("snap-"):
         return "snapshot"

@@ -105,7 +105,7 @@ def run_cluster(damaged: MemoryDisk) -> Member:
             member.scheduler.advance(STEP_SECONDS)
         moved = True
         while moved:
-            moved = any([member.move() for member in members.values()]) or bool(queue)
+            moved = sum(member.move() for member in members.values()) > 0 or bool(queue)
             while queue:
                 sender, to, message = queue.popleft()
                 if sender == A and isinstance(message, VoteRequest):

@@ -97,6 +97,9 @@ class MemoryDisk:
         self._renames.clear()
         self._durable_names = dict(self._names)
 
+    def forget(self, name: str) -> None:
+        """There is nothing between a reader and this disk."""
+
     def free_bytes(self) -> int:
         return 0 if self.full else 1 << 40
 
