@@ -7,6 +7,8 @@ from dataclasses import dataclass
 MIB = 1 << 20
 MAY_BE_ZERO = ("scrub_bytes_per_second",)
 """Limits whose 0 means: not at all."""
+VOTERS_MAX = 9
+"""Voters in one cluster. More only make every write slower."""
 
 
 @dataclass(frozen=True, slots=True)

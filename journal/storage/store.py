@@ -10,20 +10,32 @@ worker's.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from journal.errors import DiskFailed, DiskFull, StorageError
 from journal.limits import Limits
+from journal.record import decode_configuration
 from journal.storage.disk import Disk
-from journal.storage.metadata import MARK_NAME, META_NAME, META_TEMPORARY, Identity, Mark, Metadata
+from journal.storage.metadata import (
+    INCARNATION_BYTES,
+    MARK_NAME,
+    META_NAME,
+    META_TEMPORARY,
+    Identity,
+    Mark,
+    Metadata,
+)
 from journal.storage.scrub import Step, walk
 from journal.storage.segment import HEADER_BYTES, segment_name
 from journal.storage.snapshots import SnapshotStore
 from journal.storage.wal import TEMPORARY, Wal
-from journal.values import START, Configuration, Entry, HardState, Index, Position, SnapshotMeta
+from journal.values import START, Configuration, Entry, HardState, Index, NodeId, Position, SnapshotMeta
 
-__all__ = ["Identity", "Store"]
+__all__ = ["INCARNATION_BYTES", "Identity", "Store"]
+
+NOBODY = bytes(INCARNATION_BYTES)
+"""The incarnation of directories that need none."""
 
 
 LAST_INDEX = Index(2**64 - 1)
@@ -47,18 +59,21 @@ class Store:
         """Where the log ended when a save met a full disk: what of its entries is in the log need not come again."""
 
     @staticmethod
-    def open(disk: Disk, identity: Identity, limits: Limits, configuration: Configuration) -> Store:
+    def open(
+        disk: Disk, identity: Identity, limits: Limits, configuration: Configuration, incarnation: bytes = NOBODY
+    ) -> Store:
         """Recover what the directory holds; an empty one is made this node's, with `configuration`.
 
-        Raises StorageError, having changed nothing, when the directory is another node's, of another
-        version, incomplete, or damaged beyond what a crash explains.
+        `incarnation`, INCARNATION_BYTES that nobody can guess, tells a new directory from all others. Raises
+        StorageError, having changed nothing, when the directory is another node's, of another version,
+        incomplete, or damaged beyond what a crash explains.
         """
         limits.check()
         cluster = hashlib.blake2b(identity.cluster.encode(), digest_size=8).digest()
         if META_NAME not in disk.names():
             _check_unused(disk)
             wal, mark = Wal.create(disk, cluster, limits), Mark.create(disk)
-            metadata = Metadata.create(disk, identity, configuration)
+            metadata = Metadata.create(disk, identity, incarnation, configuration)
             return Store(metadata, mark, wal, SnapshotStore(disk, cluster, limits), Index(0))
         metadata = Metadata.load(disk)
         if metadata.identity != identity:
@@ -67,6 +82,11 @@ class Store:
                 f"the data directory belongs to node {found.node!r} of cluster {found.cluster!r}, "
                 f"this is node {identity.node!r} of cluster {identity.cluster!r}"
             )
+        if metadata.fenced:
+            raise StorageError(
+                f"the state in this directory differs from that of the other members at index {metadata.fenced}: "
+                "rebuild this node from them with jkcs rebuild"
+            )
         mark = Mark.load(disk)
         snapshots = SnapshotStore(disk, cluster, limits)
         newest = snapshots.metas()[0] if snapshots.metas() else None
@@ -74,8 +94,7 @@ class Store:
         acknowledged = LAST_INDEX if mark.lost else mark.index
         wal = Wal.load(disk, cluster, limits, acknowledged, newest.position if newest else START)
         restart = _find_restart(wal, newest)
-        members = metadata.configuration
-        alone = members.voters == (identity.node,) and not members.outgoing
+        alone = _is_alone(identity.node, metadata.configuration, newest, wal)
         if mark.lost:
             _replace_mark(mark, wal, newest, alone)
         withheld = _find_withheld(wal.last, mark, restart)
@@ -99,7 +118,29 @@ class Store:
 
     @property
     def configuration(self) -> Configuration:
-        return self._metadata.configuration
+        """The one that the newest snapshot holds, without a snapshot the one the log began with."""
+        newest = self.snapshot
+        return self._metadata.configuration if newest is None else newest.configuration
+
+    def configurations(self) -> list[Entry]:
+        """The entries behind the newest snapshot that change the configuration, as found at the start."""
+        newest = self.snapshot
+        return self._wal.configurations(newest.position.index if newest is not None else START.index)
+
+    @property
+    def incarnation(self) -> bytes:
+        """Of this data directory."""
+        return self._metadata.incarnation
+
+    @property
+    def met(self) -> Mapping[NodeId, bytes]:
+        """The incarnation in which each other node was met first."""
+        return self._metadata.met
+
+    def meet(self, node: NodeId, incarnation: bytes) -> None:
+        """Remember a node's incarnation. Durable on return. Raises DiskFailed."""
+        with self._change():
+            self._metadata.meet(node, incarnation)
 
     @property
     def snapshot(self) -> SnapshotMeta | None:
@@ -156,8 +197,6 @@ class Store:
         assert meta in self.snapshots.metas(), meta
         with self._change():
             self._wal.reserve()
-            if meta.configuration != self._metadata.configuration:
-                self._metadata.save(self._metadata.hard_state, meta.configuration)
             self._lower_mark(meta.position)
             self._wal.reset(meta.position)
             self._begun = None
@@ -181,6 +220,11 @@ class Store:
         log has rotted since it was opened.
         """
         return self._wal.read(first, bytes_max)
+
+    def fence(self, index: Index) -> None:
+        """Never let this state be used again: it differs from a quorum's at `index`. Durable on return."""
+        with self._change():
+            self._metadata.fence(index)
 
     def scrub(self, piece_bytes: int) -> Iterator[Step]:
         """Read everything again that is cold, about `piece_bytes` at each step. For the background worker's thread."""
@@ -269,6 +313,14 @@ def _replace_mark(mark: Mark, wal: Wal, newest: SnapshotMeta | None, alone: bool
         )
     else:
         mark.assume(last.index, last.term)
+
+
+def _is_alone(me: NodeId, first: Configuration, newest: SnapshotMeta | None, wal: Wal) -> bool:
+    """Whether no other member can have what this node has lost."""
+    present = first if newest is None else newest.configuration
+    for entry in wal.configurations(newest.position.index if newest is not None else START.index):
+        present = decode_configuration(entry)
+    return present.members == (me,)
 
 
 def _find_withheld(last: Position, mark: Mark, restart: SnapshotMeta | None) -> Index:

@@ -242,6 +242,11 @@ class Wal:
                     raise LogCompacted(f"{segment.name} was cut away") from None
             return segment.check(after + 1, bytes_max)
 
+    def configurations(self, after: Index) -> list[Entry]:
+        """The entries of kind CONFIGURATION behind `after` that the log held when it was loaded."""
+        found = [index for segment in self._segments for index in segment.configurations if index > after]
+        return [self.read(Index(index), 1)[1][0] for index in found]
+
     def position_at(self, index: Index) -> Position | None:
         """The position at `index`, or None where no record ends there."""
         if not self.start.index <= index <= self.last.index:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -49,6 +50,8 @@ class Wire:
 
     def about(self, peer: NodeId) -> str:
         return ""
+
+    def set_members(self, addresses: Mapping[NodeId, str]) -> None: ...
 
     def connected(self) -> tuple[NodeId, ...]:
         return tuple(node for node in (A, B, C) if node != self.me)
@@ -103,8 +106,10 @@ def run_cluster(damaged: MemoryDisk) -> Member:
     for _ in range(400):
         for member in members.values():
             member.scheduler.advance(STEP_SECONDS)
-        moved = True
+        moved, rounds = True, 0
         while moved:
+            rounds += 1
+            assert rounds < 1000, "it never comes to rest"
             moved = sum(member.move() for member in members.values()) > 0 or bool(queue)
             while queue:
                 sender, to, message = queue.popleft()
