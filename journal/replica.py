@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from journal.clock import Handle, Scheduler
-from journal.errors import Busy, Diverged, DiskFull
+from journal.errors import Busy, DiskFull, Diverged
 from journal.limits import Limits, Timing
 from journal.machine import Machine
 from journal.members import Members

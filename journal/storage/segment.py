@@ -192,9 +192,15 @@ class Segment:
         return before, entries
 
     def check(self, first: int, bytes_max: int) -> Index:
-        """`read`, for what it finds rotten; also the batch header before `first`. Returns the last index that is good."""
+        """Read like `read`, and the batch header before `first`, too. Returns the last index that is good.
+
+        Raises CorruptRecord, or LogCompacted when the file is gone.
+        """
         point = self._point_at(first)
-        header = self._disk.read(self.name, point.batch_start, BATCH_BYTES)
+        try:
+            header = self._disk.read(self.name, point.batch_start, BATCH_BYTES)
+        except FileNotFoundError:
+            raise LogCompacted(f"{self.name} was cut away") from None
         if self._batch_header(header, 0) is None:
             raise CorruptRecord(f"{self.name}: batch header at byte {point.batch_start} does not match its checksum")
         return self.read(first, bytes_max)[1][-1].last

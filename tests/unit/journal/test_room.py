@@ -180,3 +180,22 @@ def test_one_that_is_alone_goes_on_leading() -> None:
     world.settle()
     assert world.replica.read_only is None
     assert len(world.applied) > 0
+
+
+def test_a_snapshot_without_room_is_given_up_and_the_node_goes_on(leader: World) -> None:
+    """The next one that is due is the next try; what was written of this one is removed."""
+    leader.disk.full = True
+    leader.replica.take_snapshot()
+    leader.turn()
+    leader.settle()
+    assert leader.background.jobs
+    while leader.background.jobs:
+        leader.background.run()
+    assert leader.owner.failures == [] and leader.store.snapshot is None
+    leader.disk.full = False
+    leader.replica.take_snapshot()
+    leader.turn()
+    leader.settle()
+    while leader.background.jobs:
+        leader.background.run()
+    assert leader.store.snapshot is not None
