@@ -22,6 +22,7 @@ from journal.clock import Scheduler
 from journal.peers.network import Network
 from journal.raft.ready import Role
 from journal.replica import Replica
+from journal.scrubbing import Scrubbing
 from journal.storage.disk import Disk
 from journal.storage.store import INCARNATION_BYTES, Identity, Store
 from journal.storage.worker import Worker
@@ -41,7 +42,7 @@ class Edges:
     sync_worker: Worker
     """One thread, for the log and the metadata only: nothing else may delay a sync."""
     background_worker: Worker
-    """For snapshots."""
+    """For snapshots, and for reading cold files again."""
     network: Network
     random: random.Random
     wall: Callable[[], int]
@@ -95,6 +96,7 @@ class Server:
             limits=config.limits,
             timing=config.timing,
         )
+        self.scrubbing = Scrubbing(self.store, edges.background_worker, edges.scheduler, config.limits)
         self.replica.core.pull_from([NodeId(name) for name in config.pull_from])
         self.requests.bind(self.replica, self.status, self._failed)
         self._started_at = edges.scheduler.time()
@@ -115,6 +117,7 @@ class Server:
         """Listen to peers and begin to take part."""
         await self.edges.network.start(self.replica)
         self.replica.start()
+        self.scrubbing.start()
         self.requests.start()
 
     def accept(self) -> ClientProtocol:
@@ -132,6 +135,7 @@ class Server:
     async def stop(self) -> None:
         """Close clients, leave the cluster's traffic, and let running saves end."""
         self.requests.stop()
+        self.scrubbing.stop()
         self.replica.stop()
         await self.edges.network.close()
         self.edges.sync_worker.close()
@@ -173,6 +177,9 @@ class Server:
             "applied_index": replica.applied,
             "snapshot_index": snapshot,
             "log_first_index": self.store.start.index + 1,
+            "read_only": replica.read_only,
+            "fsync": self.config.fsync,
+            "damage": self.scrubbing.damage,
             "keys": len(machine.tree),
             "sessions": len(machine.sessions),
             "connections": len(self.requests.connections),

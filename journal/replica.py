@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar
 
 from journal.clock import Handle, Scheduler
-from journal.errors import Busy, Diverged
+from journal.errors import Busy, DiskFull, Diverged
 from journal.limits import Limits, Timing
 from journal.machine import Machine
 from journal.members import Members
@@ -38,6 +38,7 @@ from journal.raft.messages import (
 from journal.raft.ready import Leadership, Ready, Role
 from journal.reading import Reading
 from journal.record import decode_configuration
+from journal.room import Room
 from journal.saving import Saving
 from journal.snapshotting import Snapshotting
 from journal.storage.store import Store
@@ -111,7 +112,8 @@ class Replica:
         self._scheduler = scheduler
         self._network = network
         self._sync_worker = sync_worker
-        self._saving = Saving(store, sync_worker, network.send, self._has_nothing_else, self._on_saved)
+        self.room = Room(scheduler, self.kick)
+        self._saving = Saving(store, sync_worker, self.room, network.send, self._has_nothing_else, self._on_saved)
         self._wall = wall
         self._limits = limits
         self._timing = timing
@@ -163,6 +165,7 @@ class Replica:
         self.stopped = True
         self._saving.stop()
         self.snapshots.stop()
+        self.room.stop()
         self.members.stop()
         if self._timer is not None:
             self._timer.cancel()
@@ -202,6 +205,11 @@ class Replica:
     def overloaded(self) -> bool:
         """More commands wait than the limit allows: hold clients back."""
         return self._proposing.overloaded
+
+    @property
+    def read_only(self) -> str | None:
+        """Why this node takes no commands at present, though it is up; None when it takes them."""
+        return self.room.reason or None
 
     def want_read(self) -> None:
         """Ask for a read round after this call; `Owner.on_read_start` and `on_read_done` mark its way."""
@@ -299,6 +307,7 @@ class Replica:
             core = self.core
             if now >= core.deadline:
                 core.tick(now)
+            self.room.heed(core, now)
             self._proposing.hand_in(now)
             self._reading.begin_if_due(now)
             ready = core.ready()
@@ -426,10 +435,14 @@ class Replica:
         self._sync_worker.submit(lambda: self.store.reset(meta), lambda _, error: self._on_reset(meta, done, error))
 
     def _on_reset(self, meta: SnapshotMeta, done: Callable[[], None], error: BaseException | None) -> None:
+        if isinstance(error, DiskFull) and not self.stopped:
+            self.room.wait(error, lambda: self._reset_log(meta, done))
+            return
         if error is not None:
             self.fail(error)
         if self.stopped:
             return
+        self.room.found()
         try:
             self.snapshots.restore_installed(meta)
             self.applied = meta.position.index

@@ -70,6 +70,13 @@ class Busy(RetryableError):
     summary = "the server is overloaded"
 
 
+class DiskFull(RetryableError):
+    """The server has no room for its log: it takes no writes until there is some, and serves what it has."""
+
+    code = -311
+    summary = "the server's disk is full"
+
+
 class NoLeader(RetryableError):
     code = -302
     summary = "the cluster has no leader at present"

@@ -82,8 +82,6 @@ def serve(
     except ConfigError as error:
         click.echo(f"jkcs serve: {error}", err=True)
         sys.exit(USAGE)
-    if not config.fsync:
-        log.warning("fsync is OFF: acknowledged writes are lost when the machine fails. Never use this for real data.")
     sys.exit(run(config))
 
 

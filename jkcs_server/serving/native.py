@@ -17,6 +17,7 @@ from jkcs_client.protocol.errors import (
     OK,
     BadArguments,
     Compacted,
+    DiskFull,
     JkcsError,
     NoNode,
     ProtocolError,
@@ -91,6 +92,10 @@ class Desk(Protocol):
     @property
     def overloaded(self) -> bool:
         """Too many writes wait for a leader: clients should be held back."""
+
+    @property
+    def read_only(self) -> str | None:
+        """Why this server takes no writes at present; None when it takes them."""
 
     def open_session(self, connection: NativeConnection, timeout_ms: int) -> None: ...
 
@@ -210,7 +215,11 @@ class NativeConnection:
             raise ProtocolError("a hello is [session id, password, timeout in ms, highest index seen]")
         session, password, timeout_ms, _seen = message
         self.greeted = True
-        if session:
+        read_only = self._desk.read_only
+        if read_only and (session or timeout_ms):
+            # To be attached is to be up to date, and to be opened is a write: both need the log.
+            self.denied(DiskFull(read_only))
+        elif session:
             # The round that the desk runs for it covers whatever the client has seen anywhere.
             self._waiting = []
             self._desk.attach(self, session, password)
@@ -305,6 +314,10 @@ class NativeConnection:
             raise BadArguments("this connection has no session: it can only read")
         if serial != self.next_serial and (self.next_serial or serial <= 0):
             raise ProtocolError(f"write {serial} came where {self.next_serial} was due")
+        read_only = self._desk.read_only
+        if read_only:
+            self._refuse_write(serial, DiskFull(read_only))
+            return
         self.next_serial = serial + 1
         try:
             acked = message[2] if len(message) > 2 else None
@@ -320,6 +333,14 @@ class NativeConnection:
         if not self.lane:
             self.moved_turn = self._desk.turn
         self.lane.write(serial, pack(message))
+
+    def _refuse_write(self, serial: int, error: JkcsError) -> None:
+        """Do not even propose it: nothing happened, and its serial is still to come."""
+        if self.lane:
+            # Earlier requests may never be answered here, and this answer must not overtake theirs.
+            self.refuse(error)
+        else:
+            self._emit(pack((serial, error.code, self._desk.machine.applied, error.detail)))
 
     # What the lane asks for (lane.Front).
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgpack
 
-from jkcs_client.protocol.errors import Busy, JkcsError, SessionExpired, SessionMoved, WrongPassword
+from jkcs_client.protocol.errors import Busy, DiskFull, JkcsError, SessionExpired, SessionMoved, WrongPassword
 from jkcs_client.protocol.framing import frame, pack
 from jkcs_client.protocol.messages import PASSWORD_BYTES
 from jkcs_server.serving.native import NativeConnection, Sink
@@ -222,6 +222,10 @@ class Requests:
     def overloaded(self) -> bool:
         return self.replica.overloaded
 
+    @property
+    def read_only(self) -> str | None:
+        return self.replica.read_only
+
     def propose(self, command: bytes) -> None:
         self.replica.propose(command)
 
@@ -330,9 +334,13 @@ class Requests:
         if self.turn % STUCK_TURNS == 0:
             for password, (_, timeout_ms) in self._opening.items():
                 self._propose_open(password, timeout_ms)
+        read_only = self.read_only
         for connection in list(self.connections):
             if not connection.lane:
                 connection.moved_turn = self.turn
+            elif read_only and connection.lane.unanswered_writes():
+                # What was proposed may go through, but nothing is applied here: elsewhere the client is answered.
+                connection.refuse(DiskFull(read_only))
             elif self.turn - connection.moved_turn >= STUCK_TURNS:
                 self._propose_again(connection)
             self._close_if_dead(connection)

@@ -11,6 +11,7 @@ from jkcs_client.protocol.errors import (
     BadArguments,
     BadPath,
     Compacted,
+    DiskFull,
     JkcsError,
     NoNode,
     ProtocolError,
@@ -64,6 +65,7 @@ class Desk:
         self.open_round = 1
         self.turn = 0
         self.overloaded = False
+        self.read_only: str | None = None
         self.proposed: list[bytes] = []
         self.touched: list[int] = []
         self.attaching: list[tuple[int, bytes]] = []
@@ -431,3 +433,39 @@ def test_a_client_that_does_not_read_is_disconnected() -> None:
     client.stuck_bytes = 1 << 30
     client.send([GET, -1, "/", LOCAL])
     assert client.closed and desk.lost == [client.connection]
+
+
+def test_a_full_disk_refuses_writes_with_the_reason_and_keeps_their_serial() -> None:
+    """R12: nothing is proposed, local reads go on, and the same write is taken when there is room."""
+    desk, client = connected()
+    desk.read_only = "log.new: cannot create: the disk is full"
+    client.send([CREATE, 1, 0, "/a", b"1", 0], [GET, -1, "/", LOCAL])
+    refused, read = client.take()
+    assert refused == [1, DiskFull.code, desk.machine.applied, desk.read_only]
+    assert read[:2] == [-1, OK] and desk.proposed == []
+    desk.read_only = None
+    client.send([CREATE, 1, 0, "/a", b"1", 0])
+    desk.apply(client.connection)
+    assert codes(client.take()) == [(1, OK)]
+
+
+def test_a_full_disk_ends_a_connection_whose_earlier_writes_wait() -> None:
+    """Their answers may never come here: the client takes them elsewhere, all of them, in order."""
+    desk, client = connected()
+    client.send([CREATE, 1, 0, "/a", b"1", 0])
+    desk.read_only = "full"
+    client.send([CREATE, 2, 0, "/b", b"1", 0])
+    assert codes(client.take()) == [(0, DiskFull.code)]
+    assert client.connection.closed
+
+
+@pytest.mark.parametrize("hello", [[0, b"", 10_000, 0], [7, PASSWORD, 10_000, 0]])
+def test_a_full_disk_takes_no_sessions(hello: list[Any]) -> None:
+    """Opening one is a write, and to take one over is to be up to date."""
+    desk = Desk()
+    desk.read_only = "full"
+    client = Client(desk)
+    client.connection.receive(PREFACE)
+    client.send(hello)
+    assert client.take() == [[DiskFull.code, "full"]]
+    assert desk.proposed == [] and desk.attaching == [] and client.connection.closed
