@@ -54,9 +54,11 @@ class Metadata:
         """Rises with every save. Invariant: both slots on disk carry it, but for the time of a save."""
 
     @staticmethod
-    def create(disk: Disk, identity: Identity, configuration: Configuration) -> Metadata:
+    def create(
+        disk: Disk, identity: Identity, configuration: Configuration, hard_state: HardState | None = None
+    ) -> Metadata:
         """Write `meta` for the first time, last of all files: whoever finds it finds a complete directory."""
-        metadata = Metadata(disk, identity, HardState(), configuration, 1)
+        metadata = Metadata(disk, identity, hard_state or HardState(), configuration, 1)
         slot = metadata._slot()
         disk.create(META_TEMPORARY, 2 * SLOT_BYTES)
         disk.write(META_TEMPORARY, 0, [slot])

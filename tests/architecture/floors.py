@@ -40,6 +40,7 @@ FLOORS: dict[str, int] = {
     "journal.storage.disk": 2,
     "journal.storage.metadata": 2,
     "journal.storage.recovery": 1,
+    "journal.storage.rescue": 2,
     "journal.storage.segment": 2,
     "journal.storage.snapshots": 2,
     "journal.storage.store": 2,
