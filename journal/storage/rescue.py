@@ -1,6 +1,7 @@
 """What an operator may do to the data directory of a stopped node when the cluster cannot help itself.
 
     inspect             what is there, and whether a node would start on it
+    read_behind         the entries that no snapshot covers
     force_new_cluster   one survivor becomes a cluster of its own, with all that it has
     rebuild             a damaged or divergent node forgets what it holds, and votes again only when refilled
     restore             an empty directory becomes a member of a new cluster that begins where a backup ends
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from journal.errors import StorageError
@@ -26,7 +27,7 @@ from journal.storage.metadata import MARK_NAME, META_NAME, Identity, Mark, Metad
 from journal.storage.segment import Segment, is_segment_name
 from journal.storage.snapshots import SnapshotStore, is_snapshot_name
 from journal.storage.store import Store
-from journal.storage.wal import TEMPORARY, Wal
+from journal.storage.wal import PAGE_BYTES, TEMPORARY, Wal
 from journal.values import START, Configuration, Entry, EntryKind, HardState, Index, Position, SnapshotMeta, Term
 
 TERM_JUMP = 1_000_000
@@ -59,7 +60,7 @@ def inspect(disk: Disk, limits: Limits) -> Findings:
     """Look, and change nothing. Raises StorageError when not even whose directory it is can be read."""
     metadata = _load_metadata(disk)
     mark = Mark.load(disk)
-    cluster = _cluster_digest(metadata.identity.cluster)
+    cluster = cluster_digest(metadata.identity.cluster)
     last, refusal = START, None
     snapshots: SnapshotStore | None = None
     try:
@@ -113,6 +114,23 @@ def force_new_cluster(disk: Disk, limits: Limits, configuration: Configuration, 
     return store.last
 
 
+def read_behind(disk: Disk, limits: Limits, position: Position) -> Iterator[Entry]:
+    """The entries of the log behind `position`, the end of its newest snapshot or `START`; changes nothing.
+
+    Raises StorageError when a node would not start on the directory, and CorruptRecord.
+    """
+    metadata = _load_metadata(disk)
+    cluster = cluster_digest(metadata.identity.cluster)
+    wal = Wal.load(disk, cluster, limits, Mark.load(disk).index, position)
+    if position != START and not _agree(wal, position):
+        return  # the log would be restarted behind the snapshot
+    while position.index < wal.last.index:
+        _, page = wal.read(Index(position.index + 1), PAGE_BYTES)
+        yield from page
+        newest = page[-1]
+        position = Position(newest.last, newest.term, newest.crc, newest.stamp)
+
+
 def check_rebuild(found: Findings) -> None:
     """Raise StorageError when no other member could refill the node."""
     others = [node for node in found.configuration.members if node != found.identity.node]
@@ -131,7 +149,7 @@ def rebuild(disk: Disk, limits: Limits) -> Findings:
     """
     found = inspect(disk, limits)
     check_rebuild(found)
-    cluster = _cluster_digest(found.identity.cluster)
+    cluster = cluster_digest(found.identity.cluster)
     _load_metadata(disk).repair()
     # Before anything goes: the mark alone remembers, from here on, what was promised.
     mark = Mark.load(disk)
@@ -170,7 +188,7 @@ def restore(
     assert 0 < jump <= INDEX_JUMP_MAX, jump
     if disk.names():
         raise StorageError(f"the data directory is not empty: it has {disk.names()[0]}")
-    cluster = _cluster_digest(identity.cluster)
+    cluster = cluster_digest(identity.cluster)
     snapshots = SnapshotStore(disk, cluster, limits)
     writer = snapshots.begin(position, configuration)
     for chunk in chunks:
@@ -212,7 +230,7 @@ def _gap(last: Position, term: Term, jump: int, stamp: int) -> Entry:
 def _open_forced(disk: Disk, limits: Limits) -> Store:
     """The store as its node would open it, but that nothing is withheld: nobody is left who could give it back."""
     metadata, mark = _load_metadata(disk), Mark.load(disk)
-    cluster = _cluster_digest(metadata.identity.cluster)
+    cluster = cluster_digest(metadata.identity.cluster)
     snapshots = SnapshotStore(disk, cluster, limits)
     wal = Wal.load(disk, cluster, limits, mark.index, _newest(snapshots))
     metadata.repair()
@@ -243,7 +261,7 @@ def _load_metadata(disk: Disk) -> Metadata:
     return Metadata.load(disk)
 
 
-def _cluster_digest(cluster: str) -> bytes:
+def cluster_digest(cluster: str) -> bytes:
     """The cluster's name as the files carry it."""
     return hashlib.blake2b(cluster.encode(), digest_size=8).digest()
 
