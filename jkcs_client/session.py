@@ -253,7 +253,7 @@ class Session:
         """The answered request, or why there is none."""
         name = OP_NAMES[request.op]
         if not request.settled:
-            if request.is_write and request.sends:
+            if request.may_have_happened:
                 raise OutcomeUnknown(f"{name} sent, no answer within {seconds:g} s{self._unreached()}", node=self._node)
             raise RequestTimeout(f"{name} within {seconds:g} s{self._unreached()}", node=self._node)
         if not self.ended:
@@ -300,6 +300,7 @@ class Session:
             self._move(Trigger.DETACHED)
             for _ in range(self.connection.on_connection_lost()):
                 self._slots.release()
+            self._wake()
             self._backoff.on_connection_ended(anyio.current_time() - attached_at)
             await anyio.sleep(self._backoff.next_delay(self._random.random()))
 

@@ -25,6 +25,8 @@ DEFAULT_LIMITS = Limits()
 DEFAULT_TIMING = Timing()
 URL_PREFIX = "jkcs://"
 ENVIRONMENT_PREFIX = "JKCS_"
+LOOPBACK = "loopback"
+ANYWHERE = "any"
 MEMBERS_MAX = 9
 """Voters in one cluster. More only make every write slower."""
 
@@ -67,6 +69,8 @@ class NodeConfig:
     """False loses acknowledged writes in a power failure: for tests and throw-away data only."""
     peer_listen: Address | None
     """Where to listen for peers, when that is not this node's own address among `peers`."""
+    admin_from: str
+    """From where ADMIN requests are taken: "loopback", this machine alone, or "any"."""
 
     def __init__(
         self,
@@ -82,6 +86,7 @@ class NodeConfig:
         history_events: int = 100_000,
         fsync: bool = True,
         peer_listen: Address | str | None = None,
+        admin_from: str = LOOPBACK,
     ) -> None:
         """Raises ConfigError for text that cannot be read; `check` looks at what the values mean."""
         if not str(data_dir):
@@ -99,6 +104,7 @@ class NodeConfig:
             "history_events": history_events,
             "fsync": fsync,
             "peer_listen": None if peer_listen is None else parse_address("peer_listen", peer_listen),
+            "admin_from": admin_from,
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -125,6 +131,8 @@ class NodeConfig:
             )
         if self.history_events < 1:
             raise ConfigError("history_events", f"{self.history_events} must be at least 1")
+        if self.admin_from not in (LOOPBACK, ANYWHERE):
+            raise ConfigError("admin_from", f"{self.admin_from!r} is neither {LOOPBACK!r} nor {ANYWHERE!r}")
         for field, part in (("limits", self.limits), ("timing", self.timing)):
             try:
                 part.check()
@@ -260,6 +268,7 @@ _SETTINGS: dict[str, _Parser] = {
     "history_events": _integer,
     "fsync": _switch,
     "peer_listen": parse_address,
+    "admin_from": _text,
     **{f"limits.{field.name}": _integer for field in fields(Limits)},
     **{f"timing.{field.name}": _number for field in fields(Timing)},
 }

@@ -12,6 +12,8 @@ from typing import Any
 import click
 
 from jkcs_client.protocol.framing import pack
+from jkcs_server.cli.admin_client import run
+from jkcs_server.cli.admin_snapshots import back_up
 from jkcs_server.cli.offline import LIMITS, fail, lost_by_disk, opened, read_tree, time_text, tree_chunks
 from jkcs_server.cli.render import show_json
 from jkcs_server.config import URL_PREFIX, ConfigError, NodeConfig, show_address
@@ -34,8 +36,12 @@ EXPIRIES_PER_ENTRY = 1000
 @click.command()
 @click.option("--from", "source", required=True, metavar="URL|DATA_DIR", help="A running cluster, or a stopped node.")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--timeout", type=click.FloatRange(0.1, 3600), default=10.0, show_default=True, help="Seconds per request.")
+@click.option(
+    "--patience", type=click.FloatRange(0.1), default=600.0, show_default=True, help="Seconds to wait for a snapshot."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def backup(source: str, file: Path, as_json: bool) -> None:
+def backup(source: str, file: Path, timeout: float, patience: float, as_json: bool) -> None:
     """Write the state of a cluster into FILE, and verify it.
 
     From a jkcs:// URL the cluster takes a snapshot now, and the one member that answers sends it; the cluster goes on
@@ -52,7 +58,9 @@ def backup(source: str, file: Path, as_json: bool) -> None:
     if file.exists():
         fail("backup", StorageError(f"{file} exists already"), as_json=as_json)
     if source.startswith(URL_PREFIX):
-        raise click.UsageError("not yet")
+        made = run(source, timeout, as_json, lambda client: back_up(client, file, patience=patience, quiet=as_json))
+        tell_backup(made, as_json=as_json)
+        return
     directory = Path(source)
     if not directory.is_dir():
         raise click.BadParameter(f"{source} is neither a jkcs:// URL nor a directory", param_hint="--from")

@@ -22,6 +22,7 @@ import msgpack
 from jkcs_client.protocol.errors import JkcsError, SessionExpired, SessionMoved, WrongPassword
 from jkcs_client.protocol.framing import pack
 from jkcs_client.protocol.messages import PASSWORD_BYTES
+from jkcs_server.serving.admin import AdminDesk
 from jkcs_server.serving.native import NativeConnection, Sink
 from jkcs_server.serving.silence import Silence
 from jkcs_server.serving.watches import WatchHub
@@ -61,6 +62,8 @@ class Requests:
         self.machine = TreeMachine(self)
         self.replica: Replica
         """Set by `bind`, before anything is called."""
+        self.admin: AdminDesk
+        """Set before the first client is accepted."""
         self.on_status: Callable[[], dict[str, Any]]
         self.on_failure: Callable[[BaseException], None]
         self._scheduler = scheduler
@@ -344,3 +347,6 @@ class Requests:
 
     def status(self) -> dict[str, Any]:
         return self.on_status()
+
+    def administrate(self, name: str, arguments: dict[str, Any], local: bool, done: Callable[[int, Any], None]) -> None:
+        self.admin.ask(name, arguments, local, done)

@@ -9,7 +9,9 @@ from __future__ import annotations
 FLOORS: dict[str, int] = {
     # journal
     "journal": 0,
+    "journal.administration": 3,
     "journal.clock": 2,
+    "journal.cluster": 3,
     "journal.errors": 0,
     "journal.limits": 0,
     "journal.machine": 0,
@@ -31,6 +33,7 @@ FLOORS: dict[str, int] = {
     "journal.raft.reads": 1,
     "journal.raft.ready": 0,
     "journal.raft.state": 1,
+    "journal.raft.vitals": 0,
     "journal.raft.voter": 1,
     "journal.record": 0,
     "journal.replica": 3,
@@ -51,6 +54,7 @@ FLOORS: dict[str, int] = {
     # jkcs_client
     "jkcs_client": 4,
     "jkcs_client.address": 0,
+    "jkcs_client.admin": 4,
     "jkcs_client.backoff": 1,
     "jkcs_client.bell": 3,
     "jkcs_client.client": 4,
@@ -95,6 +99,11 @@ FLOORS: dict[str, int] = {
     "jkcs_server.bench.work": 0,
     "jkcs_server.bench.zookeeper": 4,
     "jkcs_server.cli": 4,
+    "jkcs_server.cli.admin": 4,
+    "jkcs_server.cli.admin_client": 4,
+    "jkcs_server.cli.admin_members": 4,
+    "jkcs_server.cli.admin_snapshots": 4,
+    "jkcs_server.cli.admin_status": 4,
     "jkcs_server.cli.backup": 4,
     "jkcs_server.cli.bench": 4,
     "jkcs_server.cli.demo": 4,
@@ -118,14 +127,17 @@ FLOORS: dict[str, int] = {
     "jkcs_server.cli.story": 4,
     "jkcs_server.config": 0,
     "jkcs_server.loopback": 2,
+    "jkcs_server.monitoring": 3,
     "jkcs_server.node": 4,
     "jkcs_server.server": 4,
     "jkcs_server.serving": 0,
+    "jkcs_server.serving.admin": 3,
     "jkcs_server.serving.lane": 1,
     "jkcs_server.serving.listener": 2,
     "jkcs_server.serving.native": 1,
     "jkcs_server.serving.requests": 3,
     "jkcs_server.serving.silence": 1,
+    "jkcs_server.serving.snapshots": 3,
     "jkcs_server.serving.watches": 1,
     "jkcs_server.tree": 0,
     "jkcs_server.tree.apply": 1,
@@ -163,8 +175,8 @@ STRANGERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 """Area -> (what it knows nothing of, the exceptions)."""
 
 FACADES: dict[str, tuple[str, ...]] = {
-    # The loop that its owner starts and is told by, and the seam to time that both sides need.
-    "journal": ("journal", "journal.replica", "journal.clock"),
+    # The loop that its owner starts and is told by, what administrators ask of it, and the seam to time that both need.
+    "journal": ("journal", "journal.replica", "journal.administration", "journal.cluster", "journal.clock"),
     "jkcs_client": ("jkcs_client", "jkcs_client.client"),
     "recipes": ("recipes",),
     "jkcs_server": ("jkcs_server",),

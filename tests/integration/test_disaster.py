@@ -117,31 +117,30 @@ async def test_recovering_needs_the_words_that_say_what_it_does(tmp_path: Path) 
 
 async def test_a_damaged_follower_is_rebuilt_and_refilled_by_its_peers(tmp_path: Path) -> None:
     """From a snapshot, since the start of the log is long gone; and it does not vote before that."""
-    async with running_cluster(tmp_path, limits=LIMITS) as cluster:
-        async with connect(cluster.url) as client:
-            await fill(client, keys=300)
-            leader = await cluster.leader()
-            hurt = (leader + 1) % 3
-            await cluster.stop(hurt)
-            directory = tmp_path / f"n{hurt}"
-            segment = min(path for path in directory.iterdir() if is_segment_name(path.name))
-            content = bytearray(segment.read_bytes())
-            content[200] ^= 1
-            segment.write_bytes(content)
-            with pytest.raises(Exception, match="damaged"):
-                await cluster.start(hurt)
-            assert "damaged" in done("rebuild", directory, "--dry-run")
-            withheld = document("rebuild", directory)["withheld_up_to"]
-            await client.set("/data/0", b"new")
-            node = await cluster.start(hurt)
-            await caught_up(cluster, hurt)
-            assert node.status()["applied_index"] > withheld > 0
-            async with node.client() as near:
-                assert (await near.get("/data/0", read="local"))[0] == b"new"
-                assert (await near.get("/data/299", read="local"))[0] == b"299"
-            # It votes again: with the leader gone it is one of the two that are left.
-            await cluster.stop(leader)
-            await client.set("/data/0", b"newer")
+    async with running_cluster(tmp_path, limits=LIMITS) as cluster, connect(cluster.url) as client:
+        await fill(client, keys=300)
+        leader = await cluster.leader()
+        hurt = (leader + 1) % 3
+        await cluster.stop(hurt)
+        directory = tmp_path / f"n{hurt}"
+        segment = min(path for path in directory.iterdir() if is_segment_name(path.name))
+        content = bytearray(segment.read_bytes())
+        content[200] ^= 1
+        segment.write_bytes(content)
+        with pytest.raises(Exception, match="damaged"):
+            await cluster.start(hurt)
+        assert "damaged" in done("rebuild", directory, "--dry-run")
+        withheld = document("rebuild", directory)["withheld_up_to"]
+        await client.set("/data/0", b"new")
+        node = await cluster.start(hurt)
+        await caught_up(cluster, hurt)
+        assert node.status()["applied_index"] > withheld > 0
+        async with node.client() as near:
+            assert (await near.get("/data/0", read="local"))[0] == b"new"
+            assert (await near.get("/data/299", read="local"))[0] == b"299"
+        # It votes again: with the leader gone it is one of the two that are left.
+        await cluster.stop(leader)
+        await client.set("/data/0", b"newer")
 
 
 async def test_the_only_member_is_not_rebuilt(tmp_path: Path) -> None:
@@ -155,11 +154,10 @@ async def test_the_only_member_is_not_rebuilt(tmp_path: Path) -> None:
 async def test_a_backup_of_a_stopped_node_becomes_a_new_cluster(tmp_path: Path) -> None:
     """The whole round: three members restored from one file, sessions ended, tokens still growing."""
     file = tmp_path / "cluster.backup"
-    async with alone(tmp_path / "old", "n1") as node:
-        async with node.client() as client:
-            token = await fill(client, keys=150)
-            await client.create("/alive", ephemeral=True)
-            await node.stop()
+    async with alone(tmp_path / "old", "n1") as node, node.client() as client:
+        token = await fill(client, keys=150)
+        await client.create("/alive", ephemeral=True)
+        await node.stop()
     made = document("backup", "--from", tmp_path / "old", file)
     again = call("backup", "--from", tmp_path / "old", file)
     assert again.exit_code == 1 and "exists already" in again.output
