@@ -10,11 +10,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
+import anyio
+
 from jkcs_client.operations import shaped
-from jkcs_client.protocol.errors import OutcomeUnknown, ProtocolError, RequestTimeout
+from jkcs_client.protocol.errors import NoLeader, OutcomeUnknown, ProtocolError, RequestTimeout
 from jkcs_client.protocol.messages import ADMIN
 from jkcs_client.session import Session
 
+NO_LEADER_PAUSE = 0.1
+"""Seconds before the leader is asked for again."""
 DOWNLOAD_TRIES = 5
 """A piece of a snapshot is asked for so often before the download is given up."""
 
@@ -121,7 +125,17 @@ class Admin:
             raise RequestTimeout(f"{name}: {error.detail}", node=error.node) from None
 
     async def _change(self, name: str, timeout: float | None, **arguments: Any) -> dict[str, Any]:
-        request = await self._session.call(ADMIN, (name, arguments), timeout)
+        seconds = self._session.request_timeout if timeout is None else timeout
+        deadline = anyio.current_time() + seconds
+        while True:
+            try:
+                request = await self._session.call(ADMIN, (name, arguments), deadline - anyio.current_time())
+                break
+            except NoLeader:
+                # Nothing has happened, and most elections are short.
+                if anyio.current_time() + NO_LEADER_PAUSE > deadline:
+                    raise
+                await anyio.sleep(NO_LEADER_PAUSE)
         answer: Any = shaped(request.result, 1)[0]
         if type(answer) is not dict:
             raise ProtocolError(f"{name} is answered by a map, got {answer!r:.100}")

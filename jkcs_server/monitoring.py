@@ -23,10 +23,13 @@ _PEAK_UNIT = 1 if sys.platform == "darwin" else 1024
 class Monitoring:
     """The looking glass over one server."""
 
-    def __init__(self, replica: Replica, disk: Disk, data_dir: str, now: Callable[[], float]) -> None:
+    def __init__(
+        self, replica: Replica, disk: Disk, data_dir: str, election_timeout: float, now: Callable[[], float]
+    ) -> None:
         self._replica = replica
         self._disk = disk
         self._data_dir = data_dir
+        self._election_timeout = election_timeout
         self._now = now
 
     def report(self) -> dict[str, Any]:
@@ -98,7 +101,7 @@ class Monitoring:
     def _election(self) -> dict[str, Any]:
         vitals = self._replica.core.vitals()
         return {
-            "timeout_s": self._replica.timing.election_timeout,
+            "timeout_s": self._election_timeout,
             "next_in_s": self._from_now(vitals.next_election_at),
             "last_heartbeat_s": self._ago(vitals.heard_at),
             "last_heartbeat_sent_s": self._ago(vitals.heartbeat_sent_at),

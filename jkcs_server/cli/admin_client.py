@@ -9,7 +9,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -34,9 +34,7 @@ def with_options(command: F) -> F:
         click.option(
             "--timeout", type=click.FloatRange(0.1, 3600), default=10.0, show_default=True, help="Seconds per request."
         ),
-        click.option(
-            "--url", envvar="JKCS_URL", default=DEFAULT_URL, show_default=True, help="A member, or several."
-        ),
+        click.option("--url", envvar="JKCS_URL", default=DEFAULT_URL, show_default=True, help="A member, or several."),
     ):
         command = option(command)
     return command
@@ -72,7 +70,7 @@ def run(url: str, timeout: float, as_json: bool, work: Callable[[Client], Awaita
         sys.exit(INTERRUPTED)
 
 
-def fail(error: Exception, code: int, *, as_json: bool) -> Any:
+def fail(error: Exception, code: int, *, as_json: bool) -> NoReturn:
     """Say why, and end."""
     if as_json:
         show_json({"done": False, "error": str(error)})
@@ -81,9 +79,7 @@ def fail(error: Exception, code: int, *, as_json: bool) -> Any:
     sys.exit(code)
 
 
-async def wait_until(
-    look: Callable[[], Awaitable[tuple[bool, str]]], *, patience: float, quiet: bool = False
-) -> None:
+async def wait_until(look: Callable[[], Awaitable[tuple[bool, str]]], *, patience: float, quiet: bool = False) -> None:
     """Ask again and again until it is done; each news is a line on standard error. Raises NotDone."""
     deadline = time.monotonic() + patience
     told = ""

@@ -25,7 +25,18 @@ def configuration(url: str, timeout: float, as_json: bool) -> None:
     if as_json:
         show_json(found)
         return
-    for name in ("leader", "term", "preferred", "index", "phase", "voters", "outgoing", "target", "learners", "observers"):
+    for name in (
+        "leader",
+        "term",
+        "preferred",
+        "index",
+        "phase",
+        "voters",
+        "outgoing",
+        "target",
+        "learners",
+        "observers",
+    ):
         value = found[name]
         text = ", ".join(value) or "-" if isinstance(value, list) else "-" if value is None else str(value)
         click.echo(f"{name:<10} {text}")
@@ -47,8 +58,14 @@ def members(url: str, timeout: float, as_json: bool) -> None:
 def _member_row(member: dict[str, Any], found: dict[str, Any]) -> list[str]:
     match = member["match_index"]
     known = match is not None
-    notes = [text for text, holds in (("leader", member["node"] == found["leader"]),
-                                      ("preferred", member["node"] == found["preferred"])) if holds]
+    notes = [
+        text
+        for text, holds in (
+            ("leader", member["node"] == found["leader"]),
+            ("preferred", member["node"] == found["preferred"]),
+        )
+        if holds
+    ]
     lag = str(max(0, found["last_index"] - match)) if known else ""
     return [member["node"], member["role"], member["address"] or "", str(match) if known else "", lag, ", ".join(notes)]
 

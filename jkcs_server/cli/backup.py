@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from jkcs_server.cli.admin_snapshots import back_up
 from jkcs_server.cli.offline import LIMITS, fail, lost_by_disk, opened, read_tree, time_text, tree_chunks
 from jkcs_server.cli.render import show_json
 from jkcs_server.config import URL_PREFIX, ConfigError, NodeConfig, show_address
+from jkcs_server.server import first_configuration
 from jkcs_server.tree import image
 from jkcs_server.tree.commands import EXPIRE
 from journal.clock import wall_milliseconds
@@ -26,8 +28,8 @@ from journal.storage.backup import Backup, BackupWriter, Origin
 from journal.storage.disk import LOCK_NAME, FileDisk
 from journal.storage.rescue import INDEX_JUMP, INDEX_JUMP_MAX
 from journal.storage.snapshots import SnapshotStore, snapshot_name
-from journal.storage.store import Identity
-from journal.values import Configuration, NodeId, Position, Term
+from journal.storage.store import INCARNATION_BYTES, Identity
+from journal.values import NodeId, Position, Term
 
 PIECE_BYTES = 1 << 20
 EXPIRIES_PER_ENTRY = 1000
@@ -36,7 +38,9 @@ EXPIRIES_PER_ENTRY = 1000
 @click.command()
 @click.option("--from", "source", required=True, metavar="URL|DATA_DIR", help="A running cluster, or a stopped node.")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--timeout", type=click.FloatRange(0.1, 3600), default=10.0, show_default=True, help="Seconds per request.")
+@click.option(
+    "--timeout", type=click.FloatRange(0.1, 3600), default=10.0, show_default=True, help="Seconds per request."
+)
 @click.option(
     "--patience", type=click.FloatRange(0.1), default=600.0, show_default=True, help="Seconds to wait for a snapshot."
 )
@@ -227,7 +231,10 @@ def _expiries(kept: Backup) -> list[tuple[bytes, int]]:
 
 
 def _restore_into(config: NodeConfig, kept: Backup, commands: list[tuple[bytes, int]], jump: int) -> None:
-    configuration = Configuration(tuple(map(NodeId, config.peers)))
+    configuration = first_configuration(config)
     identity = Identity(config.cluster, NodeId(config.me))
+    incarnation = secrets.token_bytes(INCARNATION_BYTES)
     with contextlib.closing(FileDisk(config.data_dir)) as disk:
-        rescue.restore(disk, LIMITS, identity, configuration, kept.meta.position, kept.chunks(), commands, jump)
+        rescue.restore(
+            disk, LIMITS, identity, incarnation, configuration, kept.meta.position, kept.chunks(), commands, jump
+        )

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -42,7 +42,7 @@ def opened(command: str, directory: Path, *, as_json: bool) -> Iterator[FileDisk
         fail(command, error, as_json=as_json)
 
 
-def fail(command: str, error: Exception, *, as_json: bool) -> None:
+def fail(command: str, error: Exception, *, as_json: bool) -> NoReturn:
     """Say why nothing was done, and end."""
     if as_json:
         show_json({"done": False, "error": str(error)})

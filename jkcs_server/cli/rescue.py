@@ -60,7 +60,7 @@ def recover(data_dir: Path, force_new_cluster: bool, members: tuple[str, ...], d
             _say(*describe(found), *_recovery(found, names))
         last = found.last.index + INDEX_JUMP
         if not dry_run:
-            configuration = Configuration(tuple(map(NodeId, names)))
+            configuration = _configuration(names, addresses, found)
             last = rescue.force_new_cluster(disk, LIMITS, configuration, wall_milliseconds()).index
     if as_json:
         show_json({"done": not dry_run, "found": as_document(found), "members": names, "last_index": last})
@@ -68,6 +68,14 @@ def recover(data_dir: Path, force_new_cluster: bool, members: tuple[str, ...], d
         _say("nothing was changed")
     else:
         _say(f"done; start it with: jkcs serve --me {me} --peers {_peers(names, addresses)} --data-dir {data_dir}")
+
+
+def _configuration(names: Sequence[str], addresses: Mapping[str, Address], found: Findings) -> Configuration:
+    """The members, with the addresses that were given or are known."""
+    known = dict(found.configuration.addresses)
+    known.update((NodeId(name), show_address(address)) for name, address in addresses.items())
+    voters = tuple(map(NodeId, names))
+    return Configuration(voters, addresses=tuple((node, known[node]) for node in voters if node in known))
 
 
 def _recovery(found: Findings, names: Sequence[str]) -> Iterator[str]:

@@ -28,6 +28,7 @@ from jkcs_server.serving.silence import Silence
 from jkcs_server.serving.watches import WatchHub
 from jkcs_server.tree.commands import EXPIRE, OPEN
 from jkcs_server.tree.machine import TreeMachine
+from journal.administration import Administration
 from journal.clock import Handle, Scheduler
 from journal.raft.messages import AdminReply, AdminRequest
 from journal.raft.ready import Leadership, Role
@@ -64,7 +65,9 @@ class Requests:
         self.replica: Replica
         """Set by `bind`, before anything is called."""
         self.admin: AdminDesk
-        """Set before the first client is accepted."""
+        """Set by `administrate_with`; so is ..."""
+        self.administration: Administration
+        """... the way to the leader."""
         self.on_status: Callable[[], dict[str, Any]]
         self.on_failure: Callable[[BaseException], None]
         self._scheduler = scheduler
@@ -112,12 +115,18 @@ class Requests:
         self.on_failure = on_failure
         replica.core.idle = True
 
+    def administrate_with(self, admin: AdminDesk, administration: Administration) -> None:
+        """Where ADMIN requests go: those of clients, and those that come from other nodes."""
+        self.admin = admin
+        self.administration = administration
+
     def start(self) -> None:
         self._timer = self._scheduler.call_at(self._scheduler.time() + TURN_SECONDS, self._look_around)
 
     def stop(self) -> None:
         """Close every connection; their sessions live on at other servers."""
         self._stopped = True
+        self.administration.stop()
         if self._timer is not None:
             self._timer.cancel()
         for connection in list(self.connections):
@@ -297,7 +306,10 @@ class Requests:
         """Nothing here asks for one: outcomes come out of the log."""
 
     def on_admin(self, sender: NodeId, message: AdminRequest | AdminReply) -> None:
-        """Nobody here administers."""
+        if isinstance(message, AdminRequest):
+            self.administration.on_request(sender, message.context, message.body)
+        else:
+            self.administration.on_reply(message.context, message.body)
 
     def on_restored(self) -> None:
         """Events and outcomes of the gap were not told: clients come back and ask for what they missed."""

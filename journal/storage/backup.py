@@ -73,8 +73,9 @@ class BackupWriter:
                 os.fsync(self._file.fileno())
                 self._file.close()
             backup = Backup(self._aside, limits)
-            if backup.meta.position != self._position:
-                raise StorageError(f"{self._aside}: holds the snapshot at {backup.meta.position.index}")
+            found = backup.meta.position
+            if (found.index, found.term) != (self._position.index, self._position.term):
+                raise StorageError(f"{self._aside}: holds the snapshot at {found.index} of term {found.term}")
             backup.close()
             with _named(self._path, "write"):
                 self._aside.rename(self._path)
@@ -191,6 +192,9 @@ class _SnapshotFile:
 
     def free_bytes(self) -> int:
         return 0
+
+    def total_bytes(self) -> int:
+        return self._end
 
     def close(self) -> None:
         """The file is the backup's to close."""

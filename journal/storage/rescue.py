@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 from journal.errors import StorageError
 from journal.limits import Limits
-from journal.record import make_entry
+from journal.record import decode_configuration, encode_configuration, make_entry
 from journal.storage.disk import Disk
 from journal.storage.metadata import MARK_NAME, META_NAME, Identity, Mark, Metadata
 from journal.storage.segment import Segment, is_segment_name
@@ -54,6 +54,8 @@ class Findings:
     """Files of snapshots that are none any more."""
     refusal: str | None = None
     """Why a node would not start on it; None when it would."""
+    fenced: Index = field(default=START.index)
+    """Where the node's state was found to differ from that of a quorum; 0 where it was not."""
 
 
 def inspect(disk: Disk, limits: Limits) -> Findings:
@@ -61,17 +63,24 @@ def inspect(disk: Disk, limits: Limits) -> Findings:
     metadata = _load_metadata(disk)
     mark = Mark.load(disk)
     cluster = cluster_digest(metadata.identity.cluster)
+    configuration = metadata.configuration
     last, refusal = START, None
     snapshots: SnapshotStore | None = None
     try:
         snapshots = SnapshotStore(disk, cluster, limits)
         newest = _newest(snapshots)
         last = newest
+        if snapshots.metas():
+            configuration = snapshots.metas()[0].configuration
         wal = Wal.load(disk, cluster, limits, mark.index, newest)
         if wal.start.index > newest.index:
             raise StorageError(f"the log starts at index {wal.start.index + 1} and there is no good snapshot before it")
         if wal.last.index >= newest.index:
             last = wal.last
+        for entry in wal.configurations(newest.index):
+            configuration = decode_configuration(entry)
+        if metadata.fenced:
+            refusal = f"its state was found to differ from that of the cluster at index {metadata.fenced}"
     except StorageError as error:
         refusal = str(error)
     acknowledged = max(mark.index, last.index)
@@ -80,12 +89,13 @@ def inspect(disk: Disk, limits: Limits) -> Findings:
     return Findings(
         metadata.identity,
         metadata.hard_state,
-        metadata.configuration,
+        configuration,
         last,
         acknowledged,
         tuple(snapshots.metas()) if snapshots is not None else (),
         tuple(snapshots.damaged) if snapshots is not None else (),
         refusal,
+        metadata.fenced,
     )
 
 
@@ -101,16 +111,18 @@ def force_new_cluster(disk: Disk, limits: Limits, configuration: Configuration, 
     assert me in configuration.voters, (me, configuration)
     if found.refusal is not None:
         raise StorageError(found.refusal)
-    store = _open_forced(disk, limits)
+    metadata, store = _open_forced(disk, limits)
     term = Term(max(found.hard_state.term, store.last.term) + TERM_JUMP)
     # First the term, still in the old cluster: an entry must never be of a later term than the node's own. The
     # node's vote in it is spent, so that nobody ever leads in the term of these entries.
+    # Lost members may come back under their old names, with other directories than this node has met.
+    metadata.met = {}
     store.save(HardState(term, me), [])
-    entry = _gap(store.last, term, INDEX_JUMP, stamp)
-    store.save(None, [entry])
-    # Only now the members. A crash before this leaves a member of the old cluster that can do no harm.
-    metadata = _load_metadata(disk)
-    metadata.save(metadata.hard_state, configuration)
+    gap = _gap(store.last, term, INDEX_JUMP, stamp)
+    payload = encode_configuration(configuration)
+    members = make_entry(gap.last + 1, term, gap.stamp, EntryKind.CONFIGURATION, payload, gap.crc)
+    # One write and one sync: before it this is a member of the old cluster that can do no harm.
+    store.save(None, [gap, members])
     return store.last
 
 
@@ -150,7 +162,9 @@ def rebuild(disk: Disk, limits: Limits) -> Findings:
     found = inspect(disk, limits)
     check_rebuild(found)
     cluster = cluster_digest(found.identity.cluster)
-    _load_metadata(disk).repair()
+    metadata = _load_metadata(disk)
+    # The log no longer tells who the others are.
+    metadata.save(metadata.hard_state, found.configuration)
     # Before anything goes: the mark alone remembers, from here on, what was promised.
     mark = Mark.load(disk)
     term = max(mark.term, found.last.term)
@@ -163,6 +177,8 @@ def rebuild(disk: Disk, limits: Limits) -> Findings:
             disk.remove(name)
     disk.sync_names()
     Wal.create(disk, cluster, limits)
+    if found.fenced:
+        metadata.fence(START.index)
     return found
 
 
@@ -170,6 +186,7 @@ def restore(
     disk: Disk,
     limits: Limits,
     identity: Identity,
+    incarnation: bytes,
     configuration: Configuration,
     position: Position,
     chunks: Iterable[bytes],
@@ -178,10 +195,11 @@ def restore(
 ) -> Position:
     """Make an empty directory a member of a new cluster that begins with a snapshot taken elsewhere at `position`.
 
-    `chunks` is the snapshot's content, and `commands` are payloads for machine 0 with the number of commands in each,
-    to be applied behind the gap; whoever leads first commits them. Every member that is restored with the same
-    arguments comes out equal, to the byte. Returns where the log ends. Raises StorageError when the directory is
-    not empty, and whatever reading `chunks` raises; the directory is then of no use but to be removed.
+    `incarnation` is that of a new directory, `chunks` is the snapshot's content. `commands` are payloads for machine 0,
+    with the number of commands in each, to be applied behind the gap; whoever leads first commits them. Every member
+    that is restored with the same arguments comes out equal, to the byte, but for its own metadata. Returns where the
+    log ends. Raises StorageError when the directory is not empty, and whatever reading `chunks` raises; the directory
+    is then of no use but to be removed.
     """
     configuration.check()
     assert identity.node in configuration.voters, (identity, configuration)
@@ -200,7 +218,7 @@ def restore(
     mark = Mark.create(disk)
     mark.set(wal.last.index, wal.last.term)
     disk.sync(MARK_NAME)
-    Metadata.create(disk, identity, configuration, HardState(wal.last.term, identity.node))
+    Metadata.create(disk, identity, incarnation, configuration, HardState(wal.last.term, identity.node))
     return wal.last
 
 
@@ -227,7 +245,7 @@ def _gap(last: Position, term: Term, jump: int, stamp: int) -> Entry:
     return make_entry(last.index + 1, term, max(stamp, last.stamp), EntryKind.NOOP, b"", last.crc, count=jump)
 
 
-def _open_forced(disk: Disk, limits: Limits) -> Store:
+def _open_forced(disk: Disk, limits: Limits) -> tuple[Metadata, Store]:
     """The store as its node would open it, but that nothing is withheld: nobody is left who could give it back."""
     metadata, mark = _load_metadata(disk), Mark.load(disk)
     cluster = cluster_digest(metadata.identity.cluster)
@@ -241,7 +259,7 @@ def _open_forced(disk: Disk, limits: Limits) -> Store:
     newest = store.snapshot
     if newest is not None and not _agree(wal, newest.position):
         store.reset(newest)
-    return store
+    return metadata, store
 
 
 def _agree(wal: Wal, position: Position) -> bool:

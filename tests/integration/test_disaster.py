@@ -24,7 +24,7 @@ from tests.support.cluster import DEFAULT_TIMING, Cluster, running_cluster
 
 pytestmark = pytest.mark.asyncio
 
-LIMITS = Limits(record_bytes_max=64 * 1024, append_bytes_max=64 * 1024, segment_bytes=256 * 1024, snapshot_entries=100)
+LIMITS = Limits(record_bytes_max=256 * 1024, append_bytes_max=64 * 1024, segment_bytes=512 * 1024, snapshot_entries=100)
 
 
 def call(*arguments: object) -> Result:

@@ -130,6 +130,9 @@ class SimDisk:
     def free_bytes(self) -> int:
         return CAPACITY_BYTES - sum(len(file.cached) for file in self._names.values())
 
+    def total_bytes(self) -> int:
+        return CAPACITY_BYTES
+
     def close(self) -> None:
         """Nothing is held open."""
 

@@ -91,6 +91,9 @@ class MemoryDisk:
     def free_bytes(self) -> int:
         return 1 << 40
 
+    def total_bytes(self) -> int:
+        return 1 << 41
+
     def close(self) -> None:
         """Nothing is open."""
 

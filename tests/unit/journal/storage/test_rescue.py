@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from journal.errors import StorageError
+from journal.record import decode_configuration
 from journal.storage.metadata import MARK_NAME, META_NAME
 from journal.storage.rescue import (
     INDEX_JUMP,
@@ -90,11 +91,12 @@ def test_the_forced_cluster_goes_on_in_a_later_term_and_behind_a_gap() -> None:
     """The lost members may have used the terms and indices right behind: neither may be given out twice."""
     disk = filled()
     last = force_new_cluster(disk, LIMITS, ALONE, STAMP)
-    assert (last.index, last.term, last.stamp) == (30 + INDEX_JUMP, 3 + TERM_JUMP, STAMP)
+    assert (last.index, last.term, last.stamp) == (31 + INDEX_JUMP, 3 + TERM_JUMP, STAMP)
     store = Store.open(disk, ME, LIMITS, ALONE)
-    assert (store.configuration, store.last, store.withheld) == (ALONE, last, 0)
+    assert (store.last, store.withheld) == (last, 0)
+    assert [decode_configuration(entry) for entry in store.configurations()] == [ALONE]
     assert store.hard_state == HardState(last.term, ME.node), "its vote in the term of the gap is spent"
-    assert [entry.last for entry in read_all(store)][-2:] == [30, last.index]
+    assert [entry.last for entry in read_all(store)][-3:] == [30, 30 + INDEX_JUMP, last.index]
 
 
 def test_an_entry_follows_the_gap() -> None:
@@ -136,7 +138,7 @@ def test_forcing_restarts_a_log_that_ends_before_the_newest_snapshot() -> None:
     assert sender.snapshot is not None
     send_snapshot(sender, sender.snapshot, open_store(disk))
     assert inspect(disk, LIMITS).last.index == 25
-    assert force_new_cluster(disk, LIMITS, ALONE, STAMP).index == 25 + INDEX_JUMP
+    assert force_new_cluster(disk, LIMITS, ALONE, STAMP).index == 26 + INDEX_JUMP
     assert Store.open(disk, ME, LIMITS, ALONE).start.index == 25
 
 
@@ -166,7 +168,7 @@ def test_a_crash_while_forcing_leaves_a_directory_that_can_be_forced_again() -> 
         found = inspect(disk, LIMITS)
         assert found.refusal is None
         assert found.hard_state.term >= found.last.term
-        assert found.configuration == THREE or found.last.index == 30 + INDEX_JUMP
+        assert found.configuration == THREE or found.last.index == 31 + INDEX_JUMP
         last = force_new_cluster(disk, LIMITS, ALONE, STAMP)
         assert Store.open(disk, ME, LIMITS, ALONE).last == last
 
@@ -243,7 +245,9 @@ NEW = Identity("green", NodeId("n1"))
 
 def restored(node: str = "n1") -> MemoryDisk:
     disk = MemoryDisk()
-    restore(disk, LIMITS, Identity("green", NodeId(node)), THREE, AT, CHUNKS, [(b"end sessions", 2), (b"more", 1)])
+    restore(
+        disk, LIMITS, Identity("green", NodeId(node)), bytes(8), THREE, AT, CHUNKS, [(b"end sessions", 2), (b"more", 1)]
+    )
     return disk
 
 
@@ -271,7 +275,7 @@ def test_members_restored_alike_come_out_alike() -> None:
 def test_a_directory_that_holds_something_is_not_restored_into() -> None:
     """Whatever it is, somebody may still need it."""
     with pytest.raises(StorageError, match="not empty"):
-        restore(filled(), LIMITS, NEW, THREE, AT, CHUNKS, [])
+        restore(filled(), LIMITS, NEW, bytes(8), THREE, AT, CHUNKS, [])
 
 
 def test_a_crash_while_restoring_leaves_a_directory_that_no_node_takes() -> None:
@@ -280,7 +284,7 @@ def test_a_crash_while_restoring_leaves_a_directory_that_no_node_takes() -> None
     def make() -> MemoryDisk:
         return MemoryDisk()
 
-    for disk in interrupted(make, lambda disk: restore(disk, LIMITS, NEW, THREE, AT, CHUNKS, [])):
+    for disk in interrupted(make, lambda disk: restore(disk, LIMITS, NEW, bytes(8), THREE, AT, CHUNKS, [])):
         if META_NAME in disk.names():
             assert Store.open(disk, NEW, LIMITS, THREE).last.index == 500 + INDEX_JUMP
             continue
