@@ -17,7 +17,7 @@ from jkcs_server.cli.main import jkcs
 from jkcs_server.serving import listener
 from journal.limits import Limits
 from journal.storage.rescue import INDEX_JUMP
-from tests.support.cluster import Cluster, running_cluster
+from tests.support.cluster import DEFAULT_TIMING, Cluster, running_cluster
 
 pytestmark = pytest.mark.asyncio
 
@@ -99,6 +99,37 @@ async def test_voters_are_removed_and_the_rest_goes_on(tmp_path: Path) -> None:
                 await client.admin.update_voters(["n0", "n1", "n2"], ["n0"])
         result = await call("admin", "voters", "remove", "n9", "--url", url)
         assert result.exit_code == 1 and "n9 is not a voter" in result.output
+
+
+async def test_a_cluster_of_one_grows_to_three_with_one_command(tmp_path: Path) -> None:
+    """The newcomers catch up, then both halves decide, then three vote; the command tells how far it is."""
+    cluster = Cluster(tmp_path, 3, LIMITS, DEFAULT_TIMING)
+    everybody = cluster.peers
+    first, second, third = everybody.split(",")
+    try:
+        cluster.peers = first
+        await cluster.start(0)
+        async with connect(cluster.url) as client:
+            for number in range(50):
+                await client.create(f"/data/{number}", bytes(1000), parents=True)
+            cluster.peers = everybody
+            for number in (1, 2):
+                await cluster.start(number, join=True)
+            url = url_of(cluster.nodes[0])
+            result = await call("admin", "voters", "add", second, third, "--url", url)
+            assert result.exit_code == 0, result.output
+            assert "catching up: n1 " in result.stderr and result.stderr.endswith("stable\n")
+            assert "voters n0, n1, n2" in result.stdout
+            again = await call("admin", "voters", "add", second, "--url", url)
+            assert again.exit_code == 1 and "nothing to change" in again.output
+            await done("admin", "role", "n2", "observer", "--url", url)
+            found = await client.admin.configuration()
+            assert (found["voters"], found["observers"]) == (["n0", "n1"], ["n2"])
+            assert (await done("admin", "members", "--url", url)).count("observer") == 1
+            begun = await document("admin", "role", "n2", "none", "--no-wait", "--url", url)
+            assert begun["done"] is False and begun["index"] > found["index"]
+    finally:
+        await cluster.close()
 
 
 async def test_a_request_without_a_leader_says_so(tmp_path: Path) -> None:

@@ -64,6 +64,12 @@ def alone(directory: Path, me: str) -> Node:
     return Node(NodeConfig(directory, me, f"{me}=127.0.0.1:0", listen="127.0.0.1:0", limits=LIMITS))
 
 
+def url_of(node: Node) -> str:
+    assert node.client_address is not None
+    host, port = node.client_address
+    return f"jkcs://{host}:{port}"
+
+
 async def caught_up(cluster: Cluster, number: int) -> None:
     nodes = cluster.nodes
 
@@ -90,6 +96,35 @@ async def test_one_survivor_of_three_becomes_a_cluster_with_all_that_it_has(tmp_
     assert f"kept: everything up to index {found['found']['last_index']}" in said and "lost: " in said
     async with alone(survivor, "n2") as node, node.client() as client:
         await check(client, token)
+
+
+async def test_a_recovered_cluster_grows_to_three_again(tmp_path: Path) -> None:
+    """With empty directories under the old names: what the lost ones had promised binds nobody any more."""
+    async with running_cluster(tmp_path, limits=LIMITS) as cluster:
+        async with connect(cluster.url) as client:
+            token = await fill(client)
+        await caught_up(cluster, 2)
+        for number in range(3):
+            await cluster.stop(number)
+        for lost in ("n0", "n1"):
+            shutil.rmtree(tmp_path / lost)
+        done("recover", "--force-new-cluster", tmp_path / "n2")
+        await cluster.start(2)
+        await cluster.leader()
+        for number in (0, 1):
+            await cluster.start(number, join=True)
+        addresses = dict(item.split("=") for item in cluster.peers.split(","))
+        async with connect(url_of(cluster.nodes[2])) as client:
+            await client.admin.update_voters(["n2"], addresses)
+            await cluster.until(
+                lambda: all(node.status()["role"] in ("leader", "follower") for node in cluster.nodes.values()),
+                "all three vote",
+            )
+            await check(client, token)
+        await caught_up(cluster, 0)
+        await cluster.stop(2)
+        async with connect(cluster.url) as client:
+            assert (await client.get("/data/7"))[0] == b"7"
 
 
 async def test_a_node_that_runs_keeps_every_tool_out(tmp_path: Path) -> None:
