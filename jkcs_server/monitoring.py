@@ -6,25 +6,35 @@ Called by `server.py`.
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from journal.cluster import phase
 from journal.replica import Replica
 
-if TYPE_CHECKING:
-    from journal.storage.disk import Disk
-
 _PEAK_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+class Space(Protocol):
+    """What is looked at of the disk."""
+
+    def names(self) -> list[str]: ...
+
+    def size(self, name: str) -> int: ...
+
+    def free_bytes(self) -> int: ...
+
+    def total_bytes(self) -> int: ...
 
 
 class Monitoring:
     """The looking glass over one server."""
 
     def __init__(
-        self, replica: Replica, disk: Disk, data_dir: str, election_timeout: float, now: Callable[[], float]
+        self, replica: Replica, disk: Space, data_dir: str, election_timeout: float, now: Callable[[], float]
     ) -> None:
         self._replica = replica
         self._disk = disk
@@ -43,6 +53,7 @@ class Monitoring:
             "term": core.term,
             "vote": core.vote,
             "withheld_index": core.withheld,
+            "diverged_index": core.divergence or 0,
             "able": core.able,
             "write_enabled": replica.leadership.serving and core.vitals().transferring_to is None,
             "preferred_leader": core.configuration.preferred,
@@ -88,7 +99,10 @@ class Monitoring:
 
     def _disk_space(self) -> dict[str, Any]:
         disk = self._disk
-        sizes = {name: disk.size(name) for name in disk.names()}
+        sizes: dict[str, int] = {}
+        for name in disk.names():
+            with contextlib.suppress(FileNotFoundError):  # another thread may just have removed it
+                sizes[name] = disk.size(name)
         return {
             "path": self._data_dir,
             "total_bytes": disk.total_bytes(),

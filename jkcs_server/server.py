@@ -117,7 +117,7 @@ class Server:
         cluster = ReplicaCluster(replica, edges.scheduler)
         patience = ADMIN_PATIENCE_TIMEOUTS * config.timing.election_timeout
         administration = Administration(cluster, edges.scheduler, patience)
-        shelf = SnapshotShelf(replica, edges.background_worker, config.limits.snapshot_chunk_bytes)
+        shelf = SnapshotShelf(replica, edges.background_worker.submit, config.limits.snapshot_chunk_bytes)
         handlers: dict[str, Handler] = {
             "server_status": lambda _, done: done(OK, self.server_status()),
             "list_snapshots": shelf.list,

@@ -7,26 +7,26 @@ Called through `admin.py`; a piece is read on the worker that snapshots have to 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jkcs_client.protocol.errors import OK, BadArguments, Compacted
 from journal.replica import Replica
 from journal.values import SnapshotMeta
 
-if TYPE_CHECKING:
-    from journal.storage.worker import Worker
-
 Done = Callable[[int, Any], None]
+Read = Callable[[], bytes | None]
+Submit = Callable[[Read, Callable[[bytes | None, BaseException | None], None]], None]
+"""Runs a reading on another thread, and tells what came of it on this one."""
 
 
 class SnapshotShelf:
     """Answers `list_snapshots` and `download_snapshot`."""
 
-    def __init__(self, replica: Replica, worker: Worker, chunk_bytes: int) -> None:
+    def __init__(self, replica: Replica, submit: Submit, chunk_bytes: int) -> None:
         """`chunk_bytes` is the size of a piece."""
         self._replica = replica
         self._snapshots = replica.store.snapshots
-        self._worker = worker
+        self._submit = submit
         self._chunk_bytes = chunk_bytes
 
     def list(self, arguments: Mapping[str, Any], done: Done) -> None:
@@ -58,7 +58,7 @@ class SnapshotShelf:
                 why = "is not kept any more" if error is None else f"cannot be read: {error}"
                 done(Compacted.code, f"snapshot {meta.position.index} {why}")
 
-        self._worker.submit(job, told)
+        self._submit(job, told)
 
 
 def as_map(meta: SnapshotMeta) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def test_pings_die_with_their_connection() -> None:
     """A later connection must not be credited with the answer to an earlier one's ping."""
     table = RequestTable()
     table.send(Request(PING), now=1.0)
-    assert table.on_connection_lost() == []
+    assert table.on_connection_lost() == ([], [])
     assert send(table) == []
 
 
