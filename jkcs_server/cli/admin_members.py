@@ -211,7 +211,10 @@ def prefer(node: str | None, nobody: bool, url: str, timeout: float, as_json: bo
         raise click.UsageError("name one node, or --nobody")
 
     async def work(client: Client) -> dict[str, Any]:
-        return {"done": True, "index": await client.admin.set_preferred_leader(node), "preferred": node}
+        index = await client.admin.set_preferred_leader(node)
+        # One entry, soon committed; the next change would be refused before.
+        await _wait_for_change(client, None, None, patience=timeout, quiet=True)
+        return {"done": True, "index": index, "preferred": node}
 
     _tell_change(run(url, timeout, as_json, work), as_json=as_json)
 

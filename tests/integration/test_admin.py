@@ -78,7 +78,7 @@ async def test_leadership_is_handed_over_and_returns_to_the_preferred_node(tmp_p
             with pytest.raises(ChangeRefused, match="n7"):
                 await client.admin.transfer_leadership("n7")
             assert (await client.admin.configuration())["preferred"] == f"n{leader}"
-            await client.admin.set_preferred_leader(None)
+        await done("admin", "prefer", "--nobody", "--url", cluster.url)
         refused = await call("admin", "prefer", "n7", "--url", cluster.url)
         assert refused.exit_code == 1 and "n7 is not a voter" in refused.output
 
