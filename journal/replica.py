@@ -202,6 +202,11 @@ class Replica:
         self._proposing.forget()
 
     @property
+    def queued(self) -> tuple[int, int]:
+        """Commands that wait for a leader, and their bytes."""
+        return self._proposing.waiting
+
+    @property
     def overloaded(self) -> bool:
         """More commands wait than the limit allows: hold clients back."""
         return self._proposing.overloaded
