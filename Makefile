@@ -11,7 +11,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types format bench simulate planted clean
+.PHONY: help setup demo test lint types format bench simulate simulate-core planted clean
 
 help:
 	@echo "make demo      three servers, a kill -9 of the leader, a lock that moves: every claim checked"
@@ -21,6 +21,7 @@ help:
 	@echo "make format    rewrite the sources as ruff would have them"
 	@echo "make bench     load a local cluster of three processes (BENCH='--seconds 5 ...' for options)"
 	@echo "make simulate  the simulator over SEEDS=$(SEEDS)"
+	@echo "make simulate-core  storms over the Raft core alone, SEEDS=$(SEEDS)"
 	@echo "make planted   plant known bugs in a copy and see that the simulator finds each"
 	@echo "make clean     remove .venv and everything that was generated"
 
@@ -75,6 +76,9 @@ bench: $(STAMP)
 
 simulate: $(STAMP)
 	@$(PY) -m tests.simulation --seeds $(SEEDS) --jobs $(WORKERS)
+
+simulate-core: $(STAMP)
+	@$(PY) -m tests.core_simulation --seeds $(SEEDS) --jobs $(WORKERS)
 
 planted: $(STAMP)
 	@$(PY) -m tests.simulation.planted
