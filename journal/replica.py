@@ -141,6 +141,7 @@ class Replica:
     def stop(self) -> None:
         """Take no further part. What is being saved still ends; nothing else happens."""
         self.stopped = True
+        self._saving.stop()
         self.snapshots.stop()
         if self._timer is not None:
             self._timer.cancel()
