@@ -97,7 +97,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="python -m tests.chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", nargs="?", choices=("chaos", "failover", "calm"), default="chaos")
-    parser.add_argument("--seed", type=int, help="decides what is done to whom, and when; chosen and printed if left out")
+    parser.add_argument("--seed", type=int, help="decides what is done to whom; chosen and printed if left out")
     parser.add_argument("--servers", type=int, choices=(3, 5), default=3)
     parser.add_argument("--seconds", type=float, help="how long; every nemesis comes once in any case  [60]")
     parser.add_argument("--minutes", type=float, help="the same in minutes")

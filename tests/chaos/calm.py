@@ -56,25 +56,28 @@ class Calm:
 def run_calm(seconds: float, say: Callable[[str], None]) -> Calm:
     """Load a cluster of three for so long."""
     calm = Calm()
-    with tempfile.TemporaryDirectory(prefix="jkcs-calm-") as scratch, Background() as background:
-        with LocalCluster(Path(scratch), 3) as cluster:
-            leader = cluster.wait_for_leader()
-            term = cluster.status(leader)["term"]
-            writing = [
-                asyncio.run_coroutine_threadsafe(_load(cluster, name, calm), background.loop) for name in cluster.nodes
-            ]
-            began = time.monotonic()
-            while (left := began + seconds - time.monotonic()) > 0:
-                time.sleep(min(left, SAY_INTERVAL))
-                for task in writing:
-                    if task.done():
-                        task.result()
-                say(f"{time.monotonic() - began:.0f} s: {calm.writes} writes")
-            calm.seconds = time.monotonic() - began
-            background.call(_nothing())
-            calm.elections = cluster.status(cluster.wait_for_leader())["term"] - term
+    with (
+        tempfile.TemporaryDirectory(prefix="jkcs-calm-") as scratch,
+        Background() as background,
+        LocalCluster(Path(scratch), 3) as cluster,
+    ):
+        leader = cluster.wait_for_leader()
+        term = cluster.status(leader)["term"]
+        writing = [
+            asyncio.run_coroutine_threadsafe(_load(cluster, name, calm), background.loop) for name in cluster.nodes
+        ]
+        began = time.monotonic()
+        while (left := began + seconds - time.monotonic()) > 0:
+            time.sleep(min(left, SAY_INTERVAL))
             for task in writing:
-                task.cancel()
+                if task.done():
+                    task.result()
+            say(f"{time.monotonic() - began:.0f} s: {calm.writes} writes")
+        calm.seconds = time.monotonic() - began
+        background.call(_nothing())
+        calm.elections = cluster.status(cluster.wait_for_leader())["term"] - term
+        for task in writing:
+            task.cancel()
     return calm
 
 
@@ -103,7 +106,6 @@ async def _load(cluster: LocalCluster, name: str, calm: Calm) -> None:
             calm.longest_gap = max(calm.longest_gap, now - last)
             last = now
 
-    async with connect(f"jkcs://{host}:{port}") as client:
-        async with asyncio.TaskGroup() as group:
-            for number in range(WRITERS_PER_SERVER):
-                group.create_task(write(number))
+    async with connect(f"jkcs://{host}:{port}") as client, asyncio.TaskGroup() as group:
+        for number in range(WRITERS_PER_SERVER):
+            group.create_task(write(number))

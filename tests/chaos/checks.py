@@ -128,7 +128,9 @@ def _compare(check: str, prefix: str, outcomes: Mapping[str, Outcome], tree: Tre
     possible = (Outcome.ACKNOWLEDGED, Outcome.UNKNOWN)
     wrong = [name for name in sorted(present) if outcomes.get(name) not in possible]
     if wrong:
-        raise Violation(check, f"{len(wrong)} writes are there that nobody made or that failed: {', '.join(_few(wrong))}")
+        raise Violation(
+            check, f"{len(wrong)} writes are there that nobody made, or that failed: " + ", ".join(_few(wrong))
+        )
 
 
 def check_holds(holds: Iterable[Held]) -> None:
@@ -136,9 +138,7 @@ def check_holds(holds: Iterable[Held]) -> None:
     ordered = sorted(holds, key=lambda hold: hold.entered)
     for before, after in pairwise(ordered):
         if after.token <= before.token:
-            raise Violation(
-                "M2", f"{after.client} got token {after.token} after {before.client} with {before.token}"
-            )
+            raise Violation("M2", f"{after.client} got token {after.token} after {before.client} with {before.token}")
         if after.entered <= before.believed:
             raise Violation(
                 "M3",

@@ -27,6 +27,8 @@ from tests.chaos.links import Link
 SERVE_TIMEOUT = 30.0
 """Seconds until a node that was started must answer, and until a healed cluster must have a leader."""
 POLL_INTERVAL = 0.02
+SAID_LINES = 6
+"""A node that fails says why, and then that it ends."""
 SMALL_DISK_BYTES = 24 << 20
 BALLOON = "balloon"
 _BALLOON_PIECE = bytes(64 * 1024)
@@ -89,9 +91,7 @@ class ChaosCluster(LocalCluster):
     def peers_of(self, node: LocalNode) -> Mapping[str, Address]:
         found = {}
         for each in self.nodes.values():
-            found[each.name] = (
-                each.peer_address if each is node else self._addresses[self.links[node.name, each.name]]
-            )
+            found[each.name] = each.peer_address if each is node else self._addresses[self.links[node.name, each.name]]
         return found
 
     @property
@@ -149,6 +149,12 @@ class ChaosCluster(LocalCluster):
                 return ""
             time.sleep(POLL_INTERVAL)
         raise ProcessFailed(f"{name} neither serves nor ends within {SERVE_TIMEOUT:g} s of its start")
+
+    def said(self, name: str, lines: int = SAID_LINES) -> str:
+        """The last lines of a node's log."""
+        with contextlib.suppress(OSError):
+            return "\n".join(self.nodes[name].log_path.read_text(errors="replace").splitlines()[-lines:])
+        return ""
 
     # Links.
 

@@ -139,7 +139,7 @@ def pause_clients(stage: Stage) -> str:
         return "nobody"
     victim = stage.random.choice(stage.workers)
     victim.process.send_signal(signal.SIGSTOP)
-    stage.hold(1.0, 5.0)
+    stage.hold(2.0, 5.0)
     victim.process.send_signal(signal.SIGCONT)
     return victim.name
 
@@ -221,8 +221,8 @@ def full_disk(stage: Stage) -> str:
     while node.running and time.monotonic() < deadline:
         time.sleep(0.05)
     ended = not node.running
-    if ended and not NAMES_THE_DISK.search(node.last_words()):
-        raise Violation("FULL DISK", f"{victim} ended and does not say why: {node.last_words()}")
+    if ended and not NAMES_THE_DISK.search(cluster.said(victim)):
+        raise Violation("FULL DISK", f"{victim} ended and does not say why: {cluster.said(victim)}")
     cluster.empty_disk(victim)
     if ended:
         stage.start(victim)

@@ -128,9 +128,7 @@ def run(options: Options, say: Callable[[str], None]) -> Summary:
 class _Run:
     """The rounds of one run."""
 
-    def __init__(
-        self, options: Options, cluster: ChaosCluster, summary: Summary, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, options: Options, cluster: ChaosCluster, summary: Summary, say: Callable[[str], None]) -> None:
         self._options = options
         self._cluster = cluster
         self._summary = summary
@@ -208,8 +206,8 @@ class _Run:
         for worker in workers:
             worker.history.unlink()
             worker.log.unlink()
-        answered = sum(tally.count for tally in history.of(Tally))
-        self._say(f"round {self._summary.rounds + 1} holds: {answered} calls ({time.monotonic() - began:.1f} s to judge)")
+        calls = sum(tally.count for tally in history.of(Tally))
+        self._say(f"round {self._summary.rounds + 1} holds: {calls} calls, judged in {time.monotonic() - began:.1f} s")
 
 
 def _wait_until_alike(cluster: ChaosCluster) -> None:

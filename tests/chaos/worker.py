@@ -53,7 +53,7 @@ class Worker:
         self.process.stdin.close()
 
     def wait(self) -> str:
-        """"" when it came to a good end, else what it said last."""
+        """ "" when it came to a good end, else what it said last."""
         try:
             code = self.process.wait(END_TIMEOUT + 30.0)
         except subprocess.TimeoutExpired:

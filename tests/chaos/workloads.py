@@ -238,9 +238,10 @@ class Locker(Actor):
 
     async def act(self, client: Client) -> None:
         async with Lock(client, self.path("/lock"), timeout=LOCK_TIMEOUT, name=self.name) as held:
+            # The time is taken first: this process may be stopped between any two steps.
+            entered = believed = time.monotonic()
             if client.state not in LIVING:
                 return
-            entered = believed = time.monotonic()
             guarded = client.fenced_by(held)
             try:
                 for _ in range(self.random.randrange(1, 6)):
@@ -248,9 +249,10 @@ class Locker(Actor):
                     if outcome is Outcome.ACKNOWLEDGED and stat is not None:
                         self.scene.history.add(FencedWrite(self.name, held.token, stat.mzxid))
                     await self.rest()
+                    now = time.monotonic()
                     if client.state not in LIVING:
                         break
-                    believed = time.monotonic()
+                    believed = now
             finally:
                 self.scene.history.add(Held(self.name, held.token, entered, believed))
 
@@ -304,8 +306,11 @@ class Owner(Actor):
             created = believed = time.monotonic()
             until = created + self.random.uniform(0.3, 2.0)
             vanishes = self.random.random() < 0.5
-            while owner.state in LIVING:
-                believed = time.monotonic()
+            while True:
+                now = time.monotonic()
+                if owner.state not in LIVING:
+                    break
+                believed = now
                 if (believed > until and not vanishes) or self.scene.stopping:
                     break
                 if believed > until:
@@ -428,5 +433,16 @@ class WatcherActor(Actor):
                 await self.rest()
 
 
-ACTORS: tuple[type[Actor], ...] = (Register, Register, Register, Adder, Adder, CounterActor, Locker, Locker, Owner, Changer)
+ACTORS: tuple[type[Actor], ...] = (
+    Register,
+    Register,
+    Register,
+    Adder,
+    Adder,
+    CounterActor,
+    Locker,
+    Locker,
+    Owner,
+    Changer,
+)
 """What one worker runs, besides its watcher."""

@@ -153,9 +153,9 @@ async def test_a_sent_write_without_an_answer_is_in_doubt_and_a_read_is_not() ->
     cluster = FakeCluster()
     async with client_of(cluster) as client:
         cluster.holding = True
-        with pytest.raises(OutcomeUnknown, match="create sent, no answer within 0.5 s"):
+        with pytest.raises(OutcomeUnknown, match=r"create sent, no answer within 0\.5 s"):
             await client.create("/a", timeout=0.5)
-        with pytest.raises(RequestTimeout, match="exists within 0.5 s"):
+        with pytest.raises(RequestTimeout, match=r"exists within 0\.5 s"):
             await client.exists("/a", timeout=0.5)
         cluster.release()
         await client.create("/b")

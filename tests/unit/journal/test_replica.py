@@ -342,7 +342,7 @@ def test_replies_wait_for_the_saves_before_them_and_not_for_those_behind(followe
 
 
 def test_a_stopped_replica_ends_its_save_and_begins_no_other(follower: World) -> None:
-    """The disk's thread is being closed: a save that was queued would be handed to nobody, and its reply must not leave."""
+    """The disk's thread is being closed: nobody would take the save that is queued, and its reply must not leave."""
     first = entries_for(follower, 1, 1, b"x")
     follower.receive(B, Append(Term(1), Index(0), Term(0), 0, Index(0), first))
     follower.turn()
