@@ -10,6 +10,7 @@ import ctypes
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 
 _CLONE_NEWNS = 0x00020000
@@ -28,9 +29,10 @@ def own_mounts() -> bool:
 
 
 def _can_mount() -> bool:
-    """Whether a memory file system can be mounted; tried on a directory that only this process then sees covered."""
-    probe = ["mount", "-t", "tmpfs", "-o", "size=1m", "jkcs-chaos", "/mnt"]
-    if subprocess.run(probe, check=False, capture_output=True).returncode != 0:
-        return False
-    subprocess.run(["umount", "/mnt"], check=False, capture_output=True)
-    return True
+    """Whether a memory file system can be mounted; tried, because a sandbox may forbid it to root as well."""
+    with tempfile.TemporaryDirectory(prefix="jkcs-chaos-") as scratch:
+        probe = ["mount", "-t", "tmpfs", "-o", "size=1m", "jkcs-chaos", scratch]
+        if subprocess.run(probe, check=False, capture_output=True).returncode != 0:
+            return False
+        subprocess.run(["umount", scratch], check=False, capture_output=True)
+        return True

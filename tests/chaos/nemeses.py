@@ -220,10 +220,12 @@ def full_disk(stage: Stage) -> str:
     deadline = time.monotonic() + stage.random.uniform(2.0, 5.0)
     while node.running and time.monotonic() < deadline:
         time.sleep(0.05)
-    ended = not node.running
+    cluster.empty_disk(victim)
+    # It may have failed in this moment, and be about to end.
+    stage.hold(0.5, 1.0)
+    ended = bool(cluster.wait_started(victim))
     if ended and not NAMES_THE_DISK.search(cluster.said(victim)):
         raise Violation("FULL DISK", f"{victim} ended and does not say why: {cluster.said(victim)}")
-    cluster.empty_disk(victim)
     if ended:
         stage.start(victim)
     node.wanted = True
