@@ -87,6 +87,8 @@ class Link:
             # The target may be dead: then the one that came is reset, as it would have been by the kernel.
             far_reader, far_writer = await asyncio.open_connection(*self._target)
             pair.join(far_writer)
+            if pair.over:
+                return
             back = asyncio.ensure_future(self._pump(far_reader, writer, pair))
             try:
                 await self._pump(reader, far_writer, pair)
@@ -107,6 +109,8 @@ class Link:
                 if self._delay:
                     await asyncio.sleep(self._delay)
                     await self._open.wait()
+                if pair.over:
+                    return
                 if self._tear_after is not None:
                     await self._tear(data, writer)
                     return

@@ -25,7 +25,7 @@ from tests.chaos.cluster import POLL_INTERVAL, SMALL_LIMITS, ChaosCluster
 from tests.chaos.history import Event, Gap, Held, History, Outcome, Owned, Tally, read_history
 from tests.chaos.nemeses import BY_NAME, Nemesis, Stage, sequence
 from tests.chaos.worker import Worker
-from tests.chaos.workloads import SHORT_SESSION_TIMEOUT
+from tests.chaos.workloads import SESSION_TIMEOUT, SHORT_SESSION_TIMEOUT
 from tests.simulation.trace import Violation
 
 CONVERGE_TIMEOUT = 30.0
@@ -194,7 +194,7 @@ class _Run:
     def _judge(self, top: str, workers: Sequence[Worker]) -> None:
         began = time.monotonic()
         _wait_until_alike(self._cluster)
-        asyncio.run(_wait_for_expiry(self._cluster.url, f"{top}/ephemeral"))
+        asyncio.run(_wait_for_expiry(self._cluster.url, (f"{top}/ephemeral", f"{top}/lock")))
         _wait_until_alike(self._cluster)
         called = time.monotonic()
         trees = {name: asyncio.run(_read_tree(self._cluster.url_of(name), top)) for name in self._cluster.nodes}
@@ -236,14 +236,15 @@ async def _prepare(url: str, top: str, workers: int) -> None:
             await client.create(f"{top}/watch/w{number}")
 
 
-async def _wait_for_expiry(url: str, path: str) -> None:
-    """The keys of vanished clients go, when nothing is in the way any more."""
-    deadline = time.monotonic() + SHORT_SESSION_TIMEOUT + EXPIRY_BOUND
+async def _wait_for_expiry(url: str, paths: Sequence[str]) -> None:
+    """The ephemeral keys of clients that have gone, well or badly, go when nothing is in the way any more."""
+    deadline = time.monotonic() + max(SESSION_TIMEOUT, SHORT_SESSION_TIMEOUT) + EXPIRY_BOUND
     async with connect(url, session_timeout=0) as client:
-        while left := await client.children(path):
-            if time.monotonic() > deadline:
-                raise Violation("S3", f"sessions outlive their timeout by {EXPIRY_BOUND:g} s: {left} are still there")
-            await asyncio.sleep(POLL_INTERVAL)
+        for path in paths:
+            while left := await client.children(path):
+                if time.monotonic() > deadline:
+                    raise Violation("S3", f"sessions outlive their timeout by {EXPIRY_BOUND:g} s: {path} has {left}")
+                await asyncio.sleep(POLL_INTERVAL)
 
 
 async def _read_tree(url: str, top: str) -> dict[str, Key]:
