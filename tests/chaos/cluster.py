@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jkcs_server.cli.probe import leader_of
+from jkcs_server.cli.probe import ProbeFailed, ask_each, leader_of
 from jkcs_server.cli.processes import LocalCluster, LocalNode, ProcessFailed
 from jkcs_server.config import Address, show_address
 from tests.chaos.background import Background
@@ -26,6 +26,7 @@ from tests.chaos.links import Link
 
 SERVE_TIMEOUT = 30.0
 """Seconds until a node that was started must answer, and until a healed cluster must have a leader."""
+STATUS_TIMEOUT = 1.0
 POLL_INTERVAL = 0.02
 SAID_LINES = 6
 """A node that fails says why, and then that it ends."""
@@ -125,8 +126,10 @@ class ChaosCluster(LocalCluster):
         return leader_of(self.heard().values())
 
     def heard(self) -> dict[str, dict[str, Any]]:
-        """The statuses of the nodes that answer."""
-        return {name: status for name, status in self.statuses(timeout=1.0).items() if name not in self.paused}
+        """The statuses of the nodes that answer; a paused one would only be waited for."""
+        asked = {node.client_address: node.name for node in self.nodes.values() if node.name not in self.paused}
+        answers = ask_each(asked, timeout=STATUS_TIMEOUT)
+        return {asked[at]: answer for at, answer in answers.items() if not isinstance(answer, ProbeFailed)}
 
     def pause(self, name: str) -> None:
         os.kill(self.nodes[name].pid, signal.SIGSTOP)

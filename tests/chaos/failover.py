@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from jkcs_client import Client, connect
+from jkcs_client.lifecycle import State
 from jkcs_client.protocol.errors import JkcsError, SessionExpired
 from tests.chaos.background import Background
 from tests.chaos.cluster import ChaosCluster
@@ -35,6 +37,8 @@ FAULT_SECONDS = 3.0
 WATCHED_SECONDS = 6.0
 """After the fault began: a longer gap than this is counted as this long."""
 SETTLE_TIMEOUT = 30.0
+TIMES_KEPT = 20_000
+"""Acknowledgements that a writer remembers: enough for one fault, and for the calm around it."""
 
 
 @dataclass(slots=True)
@@ -84,8 +88,8 @@ class Writer:
 
     def __init__(self, name: str, url: str) -> None:
         self.name = name
-        self.times: list[float] = []
-        self.states: list[tuple[float, str]] = []
+        self.times: deque[float] = deque(maxlen=TIMES_KEPT)
+        self.states: deque[tuple[float, str]] = deque(maxlen=TIMES_KEPT)
         """When the client's state changed, and to what."""
         self.node = ""
         """The server it is connected to."""
@@ -121,9 +125,8 @@ class Writer:
     async def _note(self, client: Client) -> None:
         async for state in client.states():
             self.states.append((time.monotonic(), state.value))
-            with_node = await client.status(timeout=60) if state.value == "connected" else None
-            if with_node is not None:
-                self.node = with_node["node"]
+            if state is State.CONNECTED:
+                self.node = (await client.status(timeout=60))["node"]
 
     async def _write(self, client: Client) -> None:
         path = f"/failover-{self.name}"
@@ -179,9 +182,9 @@ class Failover:
         self._end(gaps.kind, leader)
         time.sleep(max(0.0, began + WATCHED_SECONDS - time.monotonic()))
         until = time.monotonic()
-        merged = sorted(at for writer in self._writers for at in writer.times[-20_000:])
+        merged = sorted(at for writer in self._writers for at in list(writer.times))
         cluster, cluster_from = longest_gap(merged, began, until)
-        user, user_from = longest_gap(self._user.times, began, until)
+        user, user_from = longest_gap(list(self._user.times), began, until)
         gaps.cluster.append(cluster)
         gaps.user.append(user)
         line = (
@@ -192,7 +195,7 @@ class Failover:
         self._say(line)
         worst = AIMS[gaps.kind][1]
         if max(cluster, user) > worst:
-            moves = ", ".join(f"{what} {at - began:+.3f}" for at, what in self._user.states if at >= began)
+            moves = ", ".join(f"{what} {at - began:+.3f}" for at, what in list(self._user.states) if at >= began)
             gaps.notes.append(f"{line}; the client: {moves or 'noticed nothing'}")
 
     def _settle(self) -> str:
@@ -231,11 +234,9 @@ class Failover:
     def _watch_election(self, former: str, term: int) -> float:
         """When another node says that it leads; the end of the fault if none does."""
         deadline = time.monotonic() + FAULT_SECONDS
-        others = [name for name in self.cluster.nodes if name != former]
         while time.monotonic() < deadline:
-            for name in others:
-                status = self.cluster._try_status(name)
-                if status is not None and status["role"] == "leader" and status["term"] > term:
+            for name, status in self.cluster.heard().items():
+                if name != former and status["role"] == "leader" and status["term"] > term:
                     return time.monotonic()
             time.sleep(0.01)
         return deadline

@@ -23,7 +23,7 @@ KILLS_MIN = 5
 @pytest.mark.slow
 def test_a_minute_of_trouble_breaks_no_promise(tmp_path: Path) -> None:
     """Real processes, files and sockets: every nemesis that is possible here, with clients at work all the time."""
-    command = [sys.executable, "-m", "tests.chaos", "--json", "--seed", "11", "--seconds", "45"]
+    command = [sys.executable, "-m", "tests.chaos", "--json", "--seed", "11", "--seconds", "40"]
     command += ["--directory", str(tmp_path)]
     done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS_MAX)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
