@@ -109,7 +109,7 @@ class Link:
                 if self._delay:
                     await asyncio.sleep(self._delay)
                     await self._open.wait()
-                if pair.over:
+                if pair.over or writer.is_closing():
                     return
                 if self._tear_after is not None:
                     await self._tear(data, writer)
