@@ -19,8 +19,8 @@ from tests.chaos.history import (
     Event,
     FencedWrite,
     Gap,
-    Held,
     History,
+    LockHeld,
     Outcome,
     Owned,
     RegisterCall,
@@ -57,7 +57,7 @@ def check_round(history: History, trees: Mapping[str, Tree], read_at: tuple[floa
     check_registers_of(history.of(RegisterCall), tree, read_at)
     check_set(history.of(Added), tree)
     check_counter(history.of(Counted), tree)
-    check_holds(history.of(Held))
+    check_holds(history.of(LockHeld))
     check_fencing(history.of(FencedWrite))
     check_no_orphans("/lock", sorted(path for path in tree if path.startswith("/lock/")))
     check_ephemerals(history.of(Owned), history.of(Seen))
@@ -133,7 +133,7 @@ def _compare(check: str, prefix: str, outcomes: Mapping[str, Outcome], tree: Tre
         )
 
 
-def check_holds(holds: Iterable[Held]) -> None:
+def check_holds(holds: Iterable[LockHeld]) -> None:
     """Tokens rise from holder to holder, and nobody enters while another one rightly believes to be inside."""
     ordered = sorted(holds, key=lambda hold: hold.entered)
     for before, after in pairwise(ordered):

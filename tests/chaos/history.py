@@ -61,7 +61,7 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class LockHeld:
     """A lock was held."""
 
     client: str
@@ -152,14 +152,16 @@ class Tally:
     count: int
 
 
-Record = RegisterCall | Added | Counted | Held | FencedWrite | Owned | Seen | Changed | Event | Gap | Watched | Tally
+Record = (
+    RegisterCall | Added | Counted | LockHeld | FencedWrite | Owned | Seen | Changed | Event | Gap | Watched | Tally
+)
 _BY_NAME: dict[str, type[Any]] = {
     cls.__name__: cls
     for cls in (
         RegisterCall,
         Added,
         Counted,
-        Held,
+        LockHeld,
         FencedWrite,
         Owned,
         Seen,

@@ -22,7 +22,7 @@ from jkcs_server.cli.processes import ProcessFailed
 from tests.chaos.background import Background
 from tests.chaos.checks import Key, check_round
 from tests.chaos.cluster import POLL_INTERVAL, SMALL_LIMITS, ChaosCluster
-from tests.chaos.history import Event, Gap, Held, History, Outcome, Owned, Tally, read_history
+from tests.chaos.history import Event, Gap, History, LockHeld, Outcome, Owned, Tally, read_history
 from tests.chaos.nemeses import BY_NAME, Nemesis, Stage, sequence
 from tests.chaos.worker import Worker
 from tests.chaos.workloads import SESSION_TIMEOUT, SHORT_SESSION_TIMEOUT
@@ -75,7 +75,7 @@ class Summary:
         """Count what one round did."""
         for tally in history.of(Tally):
             self.outcomes[tally.outcome] += tally.count
-        self.grants += len(history.of(Held))
+        self.grants += len(history.of(LockHeld))
         self.ephemerals += len(history.of(Owned))
         self.events += len(history.of(Event))
         self.gaps += len(history.of(Gap))

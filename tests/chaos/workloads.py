@@ -32,7 +32,7 @@ from jkcs_client.protocol.errors import (
     SessionExpired,
 )
 from jkcs_client.protocol.messages import EventKind
-from jkcs_client.recipes import Lock
+from jkcs_client.recipes import Held, Lock, LockTimeout
 from tests.chaos.history import (
     Added,
     Changed,
@@ -40,8 +40,8 @@ from tests.chaos.history import (
     Event,
     FencedWrite,
     Gap,
-    Held,
     HistoryFile,
+    LockHeld,
     Outcome,
     Owned,
     RegisterCall,
@@ -234,27 +234,43 @@ class CounterActor(Actor):
 
 
 class Locker(Actor):
-    """Takes the one lock, and writes under its guard while it holds it."""
+    """Takes the one lock, and writes under its guard while it holds it; sometimes too late."""
 
     async def act(self, client: Client) -> None:
-        async with Lock(client, self.path("/lock"), timeout=LOCK_TIMEOUT, name=self.name) as held:
-            # The time is taken first: this process may be stopped between any two steps.
-            entered = believed = time.monotonic()
-            if client.state not in LIVING:
-                return
-            guarded = client.fenced_by(held)
-            try:
-                for _ in range(self.random.randrange(1, 6)):
-                    outcome, stat, _ = await self.attempt(guarded.set(self.path("/resource"), self.name.encode()))
-                    if outcome is Outcome.ACKNOWLEDGED and stat is not None:
-                        self.scene.history.add(FencedWrite(self.name, held.token, stat.mzxid))
-                    await self.rest()
-                    now = time.monotonic()
-                    if client.state not in LIVING:
-                        break
-                    believed = now
-            finally:
-                self.scene.history.add(Held(self.name, held.token, entered, believed))
+        # Who leaves the queue from its middle must not let those behind it in.
+        impatient = self.random.random() < 0.3
+        timeout = self.random.uniform(0.02, 0.2) if impatient else LOCK_TIMEOUT
+        try:
+            async with Lock(client, self.path("/lock"), timeout=timeout, name=self.name) as held:
+                await self._hold(client, held)
+        except LockTimeout:
+            return
+        if self.random.random() < 0.3:
+            # The guard is let go, and somebody else holds the lock by now: this write must not get through.
+            await asyncio.sleep(self.random.uniform(0.05, 0.3))
+            await self._write(client, held)
+
+    async def _hold(self, client: Client, held: Held) -> None:
+        # The time is taken first: this process may be stopped between any two steps.
+        entered = believed = time.monotonic()
+        if client.state not in LIVING:
+            return
+        try:
+            for _ in range(self.random.randrange(1, 6)):
+                await self._write(client, held)
+                await self.rest()
+                now = time.monotonic()
+                if client.state not in LIVING:
+                    break
+                believed = now
+        finally:
+            self.scene.history.add(LockHeld(self.name, held.token, entered, believed))
+
+    async def _write(self, client: Client, held: Held) -> None:
+        guarded = client.fenced_by(held)
+        outcome, stat, _ = await self.attempt(guarded.set(self.path("/resource"), self.name.encode()))
+        if outcome is Outcome.ACKNOWLEDGED and stat is not None:
+            self.scene.history.add(FencedWrite(self.name, held.token, stat.mzxid))
 
 
 class Line:
