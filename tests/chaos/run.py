@@ -17,7 +17,7 @@ from random import Random
 from typing import Any
 
 from jkcs_client import Client, connect
-from jkcs_client.protocol.errors import NoNode
+from jkcs_client.protocol.errors import JkcsError, NoNode
 from jkcs_server.cli.processes import ProcessFailed
 from tests.chaos.background import Background
 from tests.chaos.checks import Key, check_round
@@ -114,13 +114,18 @@ def run(options: Options, say: Callable[[str], None]) -> Summary:
         cluster = ChaosCluster(
             options.directory, options.servers, background, small_disks=small, environment=SMALL_LIMITS
         )
+        good = False
         try:
             with cluster:
                 _Run(options, cluster, summary, say).rounds()
+            good = True
         except (Violation, ProcessFailed) as error:
             summary.failure = str(error)
+        except JkcsError as error:
+            # The judge is a client like any other, in a cluster that has been healed.
+            summary.failure = f"LIVENESS: the judge could not do its work: {error}"
         finally:
-            cluster.unmount(keep=bool(summary.failure))
+            cluster.unmount(keep=not good)
     summary.seconds = time.monotonic() - began
     return summary
 
