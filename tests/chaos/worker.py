@@ -18,7 +18,7 @@ from tests.chaos.history import HistoryFile
 from tests.chaos.workloads import ACTORS, Scene, WatcherActor
 
 END_TIMEOUT = 40.0
-"""Seconds that the actors may take to end what they are at."""
+"""Seconds that the actors may take to end what they are at, and the watcher to begin."""
 
 
 class Worker:
@@ -74,10 +74,11 @@ async def work(scene: Scene) -> None:
     watching = asyncio.create_task(watcher.live())
     tasks = [asyncio.create_task(actor(scene, number).live()) for number, actor in enumerate(ACTORS)]
     try:
-        await watcher.ready.wait()
+        async with asyncio.timeout(END_TIMEOUT):
+            await watcher.ready.wait()
         sys.stdout.write("ready\n")
         sys.stdout.flush()
-        await _told_to_end(tasks)
+        await _told_to_end([*tasks, watching])
         scene.stopping = True
         async with asyncio.timeout(END_TIMEOUT):
             await asyncio.gather(*tasks)
