@@ -32,6 +32,10 @@ class View(Protocol):
     @property
     def last_index(self) -> int: ...
 
+    @property
+    def matches(self) -> tuple[int, ...]:
+        """How far a leader believes each of its peers to be, by the peers' names; empty on others."""
+
     def term_at(self, index: int) -> int | None:
         """None where the log does not reach, or was cut away."""
 
@@ -44,6 +48,7 @@ class _Seen:
     commit: int = 0
     applied: int = 0
     leads: bool = False
+    matches: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,8 @@ class RaftChecker:
         """Look at a server after one of its callbacks. Returns the position when it is the first to commit it."""
         seen = self._seen[node]
         term, commit, applied, leads = view.term, view.commit, view.applied, view.leads
+        if leads:
+            self._check_matches(node, seen, view)
         if (term, commit, applied, leads) == (seen.term, seen.commit, seen.applied, seen.leads):
             return None
         for what, before, now in (("term", seen.term, term), ("commit", seen.commit, commit)):
@@ -96,6 +103,8 @@ class RaftChecker:
             self._on_leader(node, term, view)
         first = self._on_commit(node, view) if commit > seen.commit else None
         seen.term, seen.commit, seen.applied, seen.leads = term, commit, applied, leads
+        if not leads:
+            seen.matches = ()
         return first
 
     def on_send(self, sender: NodeId, to: NodeId, message: Message) -> None:
@@ -132,6 +141,15 @@ class RaftChecker:
     def _durable_term(self, node: NodeId) -> int:
         """The newest term in which a server is known to have voted."""
         return max((term for voter, term in self._votes if voter == node), default=0)
+
+    def _check_matches(self, node: NodeId, seen: _Seen, view: View) -> None:
+        """What a peer has acknowledged stays acknowledged, in whatever order the answers come (I6)."""
+        matches = view.matches
+        if seen.leads and seen.term == view.term and len(matches) == len(seen.matches):
+            for before, now in zip(seen.matches, matches, strict=True):
+                if now < before:
+                    raise Violation("I6", f"{node} took a peer back from {before} to {now}")
+        seen.matches = matches
 
     def _on_leader(self, node: NodeId, term: int, view: View) -> None:
         leader = self.leaders.setdefault(term, node)

@@ -24,6 +24,7 @@ class FakeCore:
     commit: int = 0
     applied: int = 0
     terms: list[int] = field(default_factory=list)
+    matches: tuple[int, ...] = ()
 
     @property
     def last_index(self) -> int:
@@ -161,3 +162,15 @@ def test_follower_that_commits_beyond_its_log_is_rejected() -> None:
     checker = started(A)
     with pytest.raises(Violation, match="I4"):
         checker.on_step(A, FakeCore(1, False, 5, 0, [1]))
+
+
+def test_peer_taken_back_is_rejected() -> None:
+    """I6: an acknowledgement that comes late may not undo one that came before it. A new term counts anew."""
+    checker = started(A)
+    checker.on_step(A, FakeCore(2, True, terms=[2, 2, 2], matches=(3, 1)))
+    checker.on_step(A, FakeCore(2, True, terms=[2, 2, 2], matches=(3, 2)))
+    checker.on_step(A, FakeCore(2, False, terms=[2, 2, 2]))
+    checker.on_step(A, FakeCore(3, True, terms=[2, 2, 2], matches=(0, 0)))
+    checker.on_step(A, FakeCore(3, True, terms=[2, 2, 2], matches=(2, 0)))
+    with pytest.raises(Violation, match="I6"):
+        checker.on_step(A, FakeCore(3, True, terms=[2, 2, 2], matches=(1, 3)))
