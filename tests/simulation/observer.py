@@ -134,7 +134,7 @@ class WorldObserver:
         assert server is not None
         view = self._views[machine.name] = CoreView(server.replica)
         self.raft.on_start(machine.name, view)
-        found = _durable_log(server.store)
+        found = durable_log(server.store)
         found.snapshot = _newest_snapshot(machine.disk.names())
         self.durability.on_recovered(machine.name, found, self.raft.newest)
         self._trace.add(machine.name, f"is up in term {view.term}, log to {view.last_index}, applied {view.applied}")
@@ -176,7 +176,7 @@ class WorldObserver:
             self.durability.logs[node],
             self.raft.newest,
             self._hard_state(node),
-            _durable_log,
+            durable_log,
         )
 
     # Before the machine.
@@ -214,7 +214,7 @@ def _newest_snapshot(names: list[str]) -> int:
     return max((int(index) for index in indices if index.isdigit()), default=0)
 
 
-def _durable_log(store: Store) -> DurableLog:
+def durable_log(store: Store) -> DurableLog:
     """What a store has found, told record by record."""
     log = DurableLog()
     index = store.start.index
