@@ -106,11 +106,10 @@ class Actor:
             for action in self.actions():
                 group.start_soon(action)
             await self._until_over()
-            await self._finish()
-            group.cancel_scope.cancel()
+            await self._finish(group.cancel_scope)
 
-    async def _finish(self) -> None:
-        """Called when it is over: whoever has to end in good order waits here."""
+    async def _finish(self, scope: anyio.CancelScope) -> None:
+        """It is over. What is open comes to its end by itself, or not at all, which is a finding."""
 
     @property
     def _over(self) -> bool:

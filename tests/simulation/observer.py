@@ -18,7 +18,7 @@ from journal.storage.metadata import META_NAME, Metadata
 from journal.storage.store import Store
 from journal.values import Configuration, Entry, HardState, Index, NodeId
 from tests.simulation.checkers.answers import AnswerChecker
-from tests.simulation.checkers.bounds import STEPS_BETWEEN, bounds_of, check_bounds, check_owners
+from tests.simulation.checkers.bounds import STEPS_BETWEEN, bounds_of, check_bounds, check_office, check_owners
 from tests.simulation.checkers.durability import DurabilityChecker, DurableLog
 from tests.simulation.checkers.ghost import GhostTree
 from tests.simulation.checkers.raft import RaftChecker
@@ -69,6 +69,12 @@ class CoreView:
     def matches(self) -> tuple[int, ...]:
         leader = self._core._leader
         return () if leader is None else tuple([progress.match for progress in leader._in_order])
+
+    @property
+    def heard_at(self) -> list[float]:
+        """When a leader last heard each of its peers."""
+        leader = self._core._leader
+        return [] if leader is None else [progress.heard_at for progress in leader._in_order]
 
     @property
     def configuration(self) -> Configuration:
@@ -156,6 +162,7 @@ class WorldObserver:
         if self._steps[node] % STEPS_BETWEEN == 0 and machine.server is not None:
             check_bounds(node, bounds_of(machine.server, machine.server.replica._limits))
             check_owners(node, machine.server)
+            self._check_office(machine, view)
         due = self.recovery.due()
         if due is not None:
             self._rehearse(due)
@@ -167,6 +174,19 @@ class WorldObserver:
             leader = self._views.get(to)
             if leader is not None and leader.leads and leader.term == message.term:
                 self.durability.check_acknowledged_is(sender, message.match, to, leader.term_at(message.match))
+
+    def _check_office(self, machine: Machine, view: CoreView) -> None:
+        assert machine.server is not None and machine.process is not None
+        if view.leads:
+            # A process that stood still has heard nobody, and is given its time again.
+            heard_at = [max(heard, machine.process.resumed_at) for heard in view.heard_at]
+            check_office(
+                machine.name,
+                heard_at,
+                len(view.configuration.voters),
+                machine.server.replica._timing,
+                self._loop.time(),
+            )
 
     def _rehearse(self, node: NodeId) -> None:
         """Start a copy of a machine on what is durable now."""

@@ -6,6 +6,7 @@ register or a directory. Called by the workload.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import anyio
@@ -299,11 +300,11 @@ class Reader(Actor):
 
     async def _read(self) -> None:
         while not self._over:
-            await self._pause(0.15)
-            if self._chance.random() < 0.25:
+            await self._pause(0.06)
+            if self._chance.random() < 0.1:
                 await self._send_together()
                 continue
-            if self._chance.random() < 0.15:
+            if self._chance.random() < 0.1:
                 await self._attempt(self._sync)
                 continue
             path = self._chance.choice(("/reg/0", "/reg/1", "/reg", "/dir-a", "/dir-b", "/multi", "/eph", "/"))
@@ -329,7 +330,10 @@ class Reader(Actor):
             try:
                 if kind == "write":
                     key = f"/order/{self._who}"
-                    _, stat = await self._client.create_with_stat(f"{key}-", b"", sequential=True, parents=True)
+                    # Without a deadline: an answer that is lost for good keeps the run from ending.
+                    _, stat = await self._client.create_with_stat(
+                        f"{key}-", b"", sequential=True, parents=True, timeout=inf
+                    )
                     indices[place] = ("write", stat.czxid)
                 else:
                     root = await self._client.exists("/", read="local" if kind == "local" else "linearizable")

@@ -29,13 +29,7 @@ class LockUser(Actor):
     """Takes locks, works inside, gives up waiting now and then."""
 
     def actions(self) -> list[Call]:
-        return []
-
-    async def act(self) -> None:
-        # Not cancelled at the end: whoever waits in a queue then must get its turn, or leave by itself.
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._lock)
-            await self._until_over()
+        return [self._lock]
 
     async def _lock(self) -> None:
         while not self._over:

@@ -30,12 +30,13 @@ class WatchUser(Actor):
         finally:
             self._load.watch_logs.pop(self._process, None)
 
-    async def _finish(self) -> None:
-        """Nothing that happened may be missing."""
+    async def _finish(self, scope: anyio.CancelScope) -> None:
+        """Nothing that happened may be missing. A watch has no end of its own."""
         try:
             await self._check_seen(await self._sync(), "the end of the run", "W5")
         except GONE:
-            return
+            pass
+        scope.cancel()
 
     async def _watch_all(self) -> None:
         """Follow everything below a key, from the index of a read on, or from where the last watch ended."""
@@ -63,7 +64,8 @@ class WatchUser(Actor):
                     break
         self._load.watch_logs.pop(self._process, None)
         if self._chance.random() < 0.5:
-            await self._pause(0.2)
+            # Sometimes for longer than the history reaches back.
+            await self._pause(self._chance.choice((0.2, 1.5)))
         return log.complete
 
     async def _read_beside(self) -> None:

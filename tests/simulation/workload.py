@@ -29,9 +29,9 @@ from tests.simulation.trace import Violation
 from tests.simulation.world import World
 
 ROLES: tuple[type[Actor], ...] = (
-    *(RegisterUser, RegisterUser, RegisterUser),
+    *(RegisterUser, RegisterUser),
     *(DirectoryUser, DirectoryUser),
-    *(TreeUser, Reader, WatchUser),
+    *(TreeUser, Reader, WatchUser, WatchUser),
     *(LockUser, LockUser, LockUser, RecklessUser),
     Quitter,
 )

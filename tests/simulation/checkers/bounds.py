@@ -1,4 +1,4 @@
-"""Queues and memories that must stay within their limits, looked at while the servers run (I15, S1).
+"""What no server may outgrow or outstay, looked at while the servers run (I15, S1, OFFICE).
 
 Knows where a server keeps what grows, and which limit the product names for it. Changes nothing. Called by the
 observer every so many steps of a server.
@@ -12,7 +12,7 @@ from jkcs_client.protocol.messages import REQUESTS_IN_FLIGHT_MAX
 from jkcs_server.server import Server
 from jkcs_server.serving.native import NativeConnection
 from jkcs_server.tree.sessions import REPLIES_KEPT_MAX
-from journal.limits import Limits
+from journal.limits import Limits, Timing
 from journal.values import NodeId
 from tests.simulation.trace import Violation
 
@@ -60,3 +60,18 @@ def check_owners(node: NodeId, server: Server) -> None:
     for session, owner in owners.items():
         if isinstance(owner, NativeConnection) and (owner.closed or owner.session != session):
             raise Violation("S1", f"{node}: session {session} is owned by a connection that is closed, or another's")
+
+
+def check_office(node: NodeId, heard_at: list[float], voters: int, timing: Timing, now: float) -> None:
+    """OFFICE: a leader that a quorum has not answered for an election timeout is no leader any more.
+
+    `heard_at`: when each of its peers was last heard, as of the time since which the process runs. The leader looks
+    at it with each heartbeat, so it may be two of them late.
+    """
+    needed = voters // 2  # besides itself
+    if needed and now - sorted(heard_at, reverse=True)[needed - 1] > (
+        timing.election_timeout + 2 * timing.heartbeat_interval
+    ):
+        raise Violation(
+            "OFFICE", f"{node} still leads, and last heard its peers at {sorted(heard_at)}; it is {now:.3f}"
+        )

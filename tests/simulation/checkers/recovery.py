@@ -1,4 +1,4 @@
-"""What a start would find if the power failed now: the product's own recovery, run on a copy of a disk (I7, I11).
+"""What a start would find if the power failed now: the product's own recovery, run on a copy of a disk (I6, I7, I10, I11, R5).
 
 Between two real crashes a disk passes through hundreds of states; every so often one of them is opened here as
 if the machine had just been switched on. The machine itself notices nothing. Called by the observer.
@@ -71,6 +71,10 @@ class RecoveryChecker:
         found.snapshot = store.snapshot.position.index if store.snapshot is not None else 0
         if durable.has(newest) and not found.has(newest):
             raise Violation("I7", f"{node} has the committed index {newest.index} on disk and would not find it")
+        if store.withheld and durable.term_at(store.withheld) is None and store.withheld > durable.snapshot:
+            raise Violation(
+                "R5", f"{node} would miss index {store.withheld}, which its disk never had or had to give up"
+            )
         if store.start.index > found.snapshot:
             gap = f"the log starts after {store.start.index}, the snapshot ends at {found.snapshot}"
             raise Violation("I10", f"{node}: {gap}")

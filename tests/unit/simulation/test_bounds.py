@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from jkcs_server.serving.native import NativeConnection
-from tests.simulation.checkers.bounds import check_bounds, check_owners
+from journal.limits import Timing
+from journal.values import NodeId
+from tests.simulation.checkers.bounds import Bound, check_bounds, check_office, check_owners
 from tests.simulation.run import run_seed
 from tests.simulation.trace import Violation
 
@@ -44,6 +47,27 @@ def test_session_is_served_where_it_is_owned() -> None:
         check_owners("a", server({7: connection(7, closed=True)}, [], {7}))
 
 
-def test_a_run_is_looked_at() -> None:
-    """The bounds of real servers, with queues in use: nothing may be wrong, and something must be looked at."""
+def test_a_run_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bounds of real servers: what is looked at is really there, and in use."""
+    seen: dict[str, int] = {}
+
+    def look(node: str, bounds: Iterator[Bound]) -> None:
+        for what, size, _ in bounds:
+            kind = what.rstrip("0123456789 ").removesuffix(" n")
+            seen[kind] = max(seen.get(kind, 0), size)
+
+    monkeypatch.setattr("tests.simulation.observer.check_bounds", look)
     assert not run_seed(5).invariant
+    assert len(seen) == 6 and all(seen.values()), seen
+
+
+def test_leader_that_nobody_answers_must_step_down() -> None:
+    """OFFICE: within an election timeout and what it takes to notice. A leader alone has nobody to ask."""
+    timing = Timing()
+    late = timing.election_timeout + 2 * timing.heartbeat_interval
+    check_office(NodeId("a"), [5.0, 10.0], 3, timing, 10.0 + late)
+    check_office(NodeId("a"), [], 1, timing, 10.0 + late)
+    with pytest.raises(Violation, match="OFFICE"):
+        check_office(NodeId("a"), [5.0, 10.0], 3, timing, 10.1 + late)
+    with pytest.raises(Violation, match="OFFICE"):
+        check_office(NodeId("a"), [0.0, 0.0, 0.0, 10.0], 5, timing, 10.0 + late)
