@@ -7,10 +7,11 @@ Implements `journal.peers.network.Network`; knows nothing of what messages mean.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from journal.limits import Limits
 from journal.peers.codec import Decoder, encode
+from journal.peers.handshake import AGAIN, Refusal
 from journal.peers.network import Receiver
 from journal.raft.messages import Message
 from journal.values import NodeId
@@ -128,9 +129,21 @@ class Fabric:
         if other is None or not self.links.is_open_both_ways(network.me, peer):
             self._dial_later(network, peer, min(backoff * 2, REDIAL_SECONDS_MAX))
             return
+        refusal = self._refusal(other, network)
+        if refusal is not None and network.receiver is not None:
+            self.links.loop.enter(network.process, network.receiver.on_refused, peer, refusal)
+        if refusal is not None or self._refusal(network, other) is not None:
+            self._dial_later(network, peer, min(backoff * 2, REDIAL_SECONDS_MAX))
+            return
         self._channels[(network.me, peer)] = _Channel(network, other)
         if network.receiver is not None:
             self.links.loop.enter(network.process, network.receiver.on_peer_connected, peer)
+
+    def _refusal(self, one: SimNetwork, other: SimNetwork) -> Refusal | None:
+        """Why `one` would not speak with `other`."""
+        if one.receiver is None or other.receiver is None or one.process.paused:
+            return Refusal(AGAIN, "it does not answer")
+        return one.process.context.run(one.receiver.judge, other.me, other.receiver.incarnation)
 
 
 class SimNetwork:
@@ -152,6 +165,9 @@ class SimNetwork:
 
     def about(self, peer: NodeId) -> str:
         return ""
+
+    def set_members(self, addresses: Mapping[NodeId, str]) -> None:
+        """Everybody knows the way to everybody here; who speaks with whom is judged at each connection."""
 
     def connected(self) -> tuple[NodeId, ...]:
         return self._fabric.connected(self)
