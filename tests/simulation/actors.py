@@ -77,6 +77,9 @@ class Load(Protocol):
     def move(self, process: Process) -> None:
         """Break the client's connection, so that its session goes to another server."""
 
+    def freeze(self, process: Process, seconds: float) -> None:
+        """Let the client's process stand still."""
+
     def vanish(self, process: Process) -> None:
         """End the client's process without a word to anybody."""
 

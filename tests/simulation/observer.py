@@ -154,6 +154,8 @@ class WorldObserver:
         node = machine.name
         view = self._views[node]
         committed = self.raft.on_step(node, view)
+        if view.leads:
+            self.raft.check_elected(node, view.term, view.configuration)
         if committed is not None:
             self.durability.on_commit(committed, view.configuration)
             self._trace.add(node, f"commits {committed.index} in term {committed.term}")

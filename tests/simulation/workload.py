@@ -80,7 +80,7 @@ class Workload:
         role = self._running.pop(process)
         self.watch_logs.pop(process, None)
         self._world.crash_client(process, silent=silent)
-        self.observer.sessions.on_killed(process)
+        self.observer.sessions.on_killed(process, held_lock=self.locks.holds(process))
         seconds = self._chance(f"restart/{process.name}/{self.calls}").expovariate(1.0 / RESTART_SECONDS_MEAN)
         self._world.links.later(seconds, self._start, process.name, role)
 
@@ -173,6 +173,10 @@ class Workload:
                 self.note(process.name, f"leaves {connection.server.name}")
                 del self._world.connections[connection]
                 connection.reset()
+
+    def freeze(self, process: Process, seconds: float) -> None:
+        """Let a client's process stand still for some time."""
+        self._world.links.later(0.0, self._world.pause, process, seconds)
 
     def vanish(self, process: Process) -> None:
         """End a client's process without a word; another takes its place."""

@@ -59,6 +59,10 @@ class LockBook:
         self._inside[hold] = None
         return hold
 
+    def holds(self, process: Process) -> bool:
+        """Whether a process is inside the block of a lock."""
+        return any(hold.process is process for hold in self._inside)
+
     def leave(self, hold: Hold) -> None:
         self._inside.pop(hold, None)
 

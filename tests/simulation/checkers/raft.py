@@ -1,4 +1,4 @@
-"""The safety of Raft, watched from outside at every step of every server (I1-I6, I8).
+"""The safety of Raft, watched from outside at every step of every server (I1-I6, I8, VOTES).
 
 Keeps a ghost of what was ever decided, which no crash can take away. Sees each server through a `View`
 and each message as it leaves; changes nothing.
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from journal.raft.messages import Append, Message, VoteReply, VoteRequest
-from journal.values import Entry, NodeId
+from journal.values import Configuration, Entry, NodeId
+from tests.simulation.checkers.quorums import is_quorum
 from tests.simulation.trace import Violation
 
 
@@ -76,6 +77,8 @@ class RaftChecker:
         self._applied: dict[int, tuple[int, int, int]] = {}
         """First index of an applied entry -> (last index, term, checksum)."""
         self._seen: dict[NodeId, _Seen] = {}
+        self._elected: set[tuple[NodeId, int]] = set()
+        """Leaders whose votes were counted."""
 
     def on_start(self, node: NodeId, view: View) -> None:
         """A process has recovered: its term may not be older than what it had before the crash."""
@@ -124,6 +127,15 @@ class RaftChecker:
                 crc = self._records.setdefault((entry.last, entry.term), entry.crc)
                 if crc != entry.crc:
                     raise Violation("I3", f"{sender} has another entry {entry.last} of term {entry.term} than was sent")
+
+    def check_elected(self, node: NodeId, term: int, configuration: Configuration) -> None:
+        """A leader was voted for by a quorum, which is what makes it the only one (VOTES)."""
+        if (node, term) in self._elected:
+            return
+        self._elected.add((node, term))
+        voters = {voter for (voter, of_term), chosen in self._votes.items() if of_term == term and chosen == node}
+        if not is_quorum(configuration, voters | {node}):
+            raise Violation("VOTES", f"{node} leads term {term}, and only {sorted(voters)} voted for it")
 
     def on_apply(self, node: NodeId, entry: Entry) -> bool:
         """An entry reaches a server's machine. True when no server applied it before."""

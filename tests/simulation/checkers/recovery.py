@@ -1,4 +1,4 @@
-"""What a start would find if the power failed now: the product's own recovery, run on a copy of a disk (I6, I7, I10, I11, R5).
+"""What a start would find if the power failed now: the product's own recovery (I6, I7, I10, I11, R5).
 
 Between two real crashes a disk passes through hundreds of states; every so often one of them is opened here as
 if the machine had just been switched on. The machine itself notices nothing. Called by the observer.

@@ -29,6 +29,8 @@ class _Holder:
     timeout: float
     died_at: float = inf
     """When the process was killed."""
+    held_lock: bool = False
+    """It was killed while it held a lock, for which others wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +58,12 @@ class SessionChecker:
             raise Violation("S5", f"session {session} of {other.process.name} was given to {process.name} too")
         self._holders[session] = _Holder(process, is_lost, timeout)
 
-    def on_killed(self, process: Process) -> None:
+    def on_killed(self, process: Process, *, held_lock: bool = False) -> None:
         """A client's process is gone; nobody will keep its sessions alive."""
         for holder in self._holders.values():
             if holder.process is process:
                 holder.died_at = min(holder.died_at, self._clock())
+                holder.held_lock |= held_lock
 
     def check_same(self, before: int, now: int, who: str) -> None:
         """A client keeps its session until it is told that it is lost (S5)."""
@@ -79,7 +82,8 @@ class SessionChecker:
             raise Violation("S2", f"session {session} expired while its client {process.name} still believes in it")
 
     def check_ends(self, calm_since: float) -> None:
-        """When all is over: no session of a dead client lasted longer than its timeout allows (S3, and so M5).
+        """When all is over: no session of a dead client lasted longer than its timeout allows (S3), and with it no
+        lock that it held (M5).
 
         Of the time before `calm_since` nothing is asked: without a leader nobody expires anything.
         """
@@ -90,7 +94,10 @@ class SessionChecker:
             lasted = (end.time if end is not None else self._clock()) - max(holder.died_at, calm_since)
             if lasted > holder.timeout + EXPIRY_SECONDS_MAX:
                 who = f"session {session} of {holder.process.name}"
-                raise Violation("S3", f"{who}, with {holder.timeout:g} s, outlived its client by {lasted:.1f} s")
+                raise Violation(
+                    "M5" if holder.held_lock else "S3",
+                    f"{who}, with {holder.timeout:g} s, outlived its client by {lasted:.1f} s",
+                )
 
     def end_of(self, session: int) -> int | None:
         """The index at which a session ended, if it has."""

@@ -18,7 +18,9 @@ def test_one_holder_after_another_is_accepted() -> None:
     """And so is a second lock beside the first."""
     book = LockBook()
     first = book.enter("/l", 5, Process("c1"))
-    book.enter("/other", 3, Process("c2"))
+    other = Process("c2")
+    book.enter("/other", 3, other)
+    assert book.holds(other) and not book.holds(Process("c3"))
     book.leave(first)
     book.enter("/l", 6, Process("c2"))
 

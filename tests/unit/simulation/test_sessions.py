@@ -60,6 +60,20 @@ def test_session_of_a_dead_client_must_end_in_time() -> None:
     checker.check_ends(calm_since=27.0)
 
 
+def test_lock_of_a_dead_client_must_be_free_in_time() -> None:
+    """M5: others wait for it."""
+    clock = Clock()
+    checker = SessionChecker(clock)
+    process = Process("c1")
+    checker.on_session(7, process, lambda: False, 2.0)
+    checker.on_killed(process, held_lock=True)
+    clock.now = 15.0
+    checker.check_ends(calm_since=0.0)
+    clock.now = 16.0
+    with pytest.raises(Violation, match="M5"):
+        checker.check_ends(calm_since=0.0)
+
+
 def test_session_is_one_clients_and_stays_the_same() -> None:
     """S5."""
     checker = SessionChecker(Clock())
