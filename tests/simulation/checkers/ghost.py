@@ -103,8 +103,9 @@ class GhostTree:
                     "I5", f"{node} answered write {serial} of session {session_id} at index {index} with {kept},"
                     f" the replay with {(code, index, result)}"
                 )  # fmt: skip
-        self._check_owners(node, machine)
+        self._check_sessions_of_owners(node, machine)
         if _due(entry):
+            self._check_owners(node, machine)
             self.check_state(node, machine)
 
     def check_state(self, node: str, machine: TreeMachine) -> None:
@@ -132,6 +133,7 @@ class GhostTree:
             raise Violation("LIVENESS", f"{node} has applied {machine.applied} of {self.applied}")
         if _fingerprint(_machine_lines(machine)) != _model_fingerprint(self.model):
             raise Violation("I12", f"{node}'s final state is not the replay's{self._diff(machine)}")
+        self._check_owners(node, machine)
 
     # Inside.
 
@@ -177,8 +179,14 @@ class GhostTree:
                 f" the first answer was {(code, first, result)}"
             )  # fmt: skip
 
+    def _check_sessions_of_owners(self, node: str, machine: TreeMachine) -> None:
+        """E1: an ephemeral key exists only while its owner's session does."""
+        for owner, paths in machine.tree.ephemerals.items():
+            if owner not in machine.sessions:
+                raise Violation("E1", f"{node} still has {sorted(paths)} of session {owner}, which has ended")
+
     def _check_owners(self, node: str, machine: TreeMachine) -> None:
-        """E1: an ephemeral key exists only while its owner's session does. E4: it has the owner that made it."""
+        """E1 from the other side; E2: the session would take it along; E4: it has the owner that made it."""
         sessions, owned = machine.sessions, machine.tree.ephemerals
         model = self.model if machine.applied == self.applied else None
         for path, key in machine.tree.nodes.items():

@@ -146,10 +146,10 @@ def test_ephemeral_of_another_owner_is_rejected() -> None:
     ghost, machine = replayed(opened)
     machine.tree.ephemerals.clear()
     with pytest.raises(Violation, match="E2"):
-        ghost.check_applied("a", opened, machine)
+        ghost.check_snapshot("a", machine)
     machine.tree.nodes["/e"].owner = 6
     with pytest.raises(Violation, match="E4"):
-        ghost.check_applied("a", opened, machine)
+        ghost.check_snapshot("a", machine)
 
 
 def test_annals_know_every_index() -> None:
