@@ -43,6 +43,7 @@ class State:
         "applying",
         "attempts",
         "base",
+        "base_index",
         "chance",
         "changing",
         "chunks",
@@ -78,7 +79,7 @@ class State:
     configuration: Configuration
     """The newest one in the log: it counts from the moment it is there, committed or not (Raft 6)."""
     configuration_index: Index
-    """The entry that brought it; that of the snapshot, or 0, when none in the log did."""
+    """The entry that brought it; where none in the log did, an index at which it was known to count."""
     changing: bool
     """A change of voters is under way."""
     peers: tuple[NodeId, ...]
@@ -87,7 +88,7 @@ class State:
     """All other members, observers too."""
     voter: bool
     observer: bool
-    """This node pulls its log instead of being sent it."""
+    """This node pulls its log instead of being sent it: it observes, or hopes to be taken in."""
 
     def __init__(
         self,
@@ -104,7 +105,9 @@ class State:
         self.me = config.me
         self.limits, self.timing = config.limits, config.timing
         self.base = configuration
-        """The configuration before the first of `log.configurations`."""
+        """The configuration before the first of `log.configurations` ..."""
+        self.base_index = applied
+        """... and an index at which it was known to count."""
         self.chance = chance
         """A number in [0, 1), new at each call."""
         self.able = True
@@ -162,14 +165,14 @@ class State:
         entries = self.log.configurations
         configuration = decode_configuration(entries[-1]) if entries else self.base
         self.configuration = configuration
-        self.configuration_index = entries[-1].last if entries else self.log.start.index
+        self.configuration_index = entries[-1].last if entries else self.base_index
         self._configured = entries
         me = self.me
         self.changing = configuration.changing
         self.peers = tuple(node for node in configuration.receivers if node != me)
         self.known = frozenset(configuration.members) - {me}
         self.voter = configuration.has_say(me)
-        self.observer = me in configuration.observers and me not in configuration.receivers
+        self.observer = me not in configuration.receivers
 
     def configure_if_changed(self) -> None:
         """The log has changed."""
@@ -187,7 +190,7 @@ class State:
         """What this node is while it neither leads nor wants to."""
         if self.voter:
             return Role.FOLLOWER
-        return Role.OBSERVER if self.observer else Role.LEARNER
+        return Role.OBSERVER if self.me in self.configuration.observers else Role.LEARNER
 
     def send(self, to: NodeId, message: Message) -> None:
         """Queue a message that need not wait for the disk."""
