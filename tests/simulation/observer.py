@@ -22,7 +22,7 @@ from tests.simulation.checkers.bounds import STEPS_BETWEEN, bounds_of, check_bou
 from tests.simulation.checkers.durability import DurabilityChecker, DurableLog
 from tests.simulation.checkers.ghost import GhostTree
 from tests.simulation.checkers.raft import RaftChecker
-from tests.simulation.checkers.recovery import Owner, RecoveryChecker
+from tests.simulation.checkers.recovery import Owner, RecoveryChecker, torn_copy
 from tests.simulation.checkers.sessions import SessionChecker
 from tests.simulation.loop import SimLoop
 from tests.simulation.trace import Trace, Violation
@@ -194,7 +194,7 @@ class WorldObserver:
         """Start a copy of a machine on what is durable now."""
         self.recovery.check(
             node,
-            self._machines[node].disk.durable_image(),
+            torn_copy(self._machines[node].disk),
             self.durability.logs[node],
             self.raft.newest,
             self._hard_state(node),
