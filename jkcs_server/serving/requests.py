@@ -115,6 +115,8 @@ class Requests:
         self.replica = replica
         self.on_status = on_status
         self.on_failure = on_failure
+        # What the snapshot that we started from holds was never told here: no watch can begin before it.
+        self.hub.reset(self.machine.applied)
         replica.core.idle = True
 
     def administrate_with(self, admin: AdminDesk, administration: Administration) -> None:
