@@ -19,7 +19,7 @@ from itertools import chain, groupby
 from typing import TYPE_CHECKING
 
 from journal.clock import Handle, Scheduler
-from journal.errors import Busy, CorruptRecord, NotLeader
+from journal.errors import Busy, CorruptRecord, DiskFull, NotLeader
 from journal.limits import Limits
 from journal.machine import combined_digest
 from journal.raft.messages import SnapshotChunk, SnapshotReply
@@ -211,6 +211,9 @@ class Snapshotting:
 
     def _taken(self, writer: SnapshotWriter | None, chunks: Iterator[bytes], error: BaseException | None) -> None:
         """The disk has the last chunk: give it the next one, or finish."""
+        if isinstance(error, DiskFull):
+            self._give_up(writer, error)
+            return
         if error is not None:
             self._replica.fail(error)
         if self._stopped:
@@ -220,7 +223,19 @@ class Snapshotting:
         if chunk is not None:
             self._worker.submit(lambda: writer.add(chunk), lambda _, error: self._taken(writer, chunks, error))
         else:
-            self._worker.submit(lambda: self._finish(writer), self._finished)
+            self._worker.submit(
+                lambda: self._finish(writer),
+                lambda result, error: (
+                    self._give_up(writer, error) if isinstance(error, DiskFull) else self._finished(result, error)
+                ),
+            )
+
+    def _give_up(self, writer: SnapshotWriter | None, error: DiskFull) -> None:
+        """No room: the next snapshot that is due is the next try, and until then the log stays whole (R12)."""
+        logger.error("snapshot at %d given up: %s", self.newest, error)
+        self._taking = False
+        if writer is not None and not self._stopped:
+            self._worker.submit(writer.abort, lambda _, error: None if error is None else self._replica.fail(error))
 
     def _finish(self, writer: SnapshotWriter) -> tuple[SnapshotMeta, SnapshotMeta | None]:
         meta = writer.finish()
@@ -381,6 +396,10 @@ class Snapshotting:
             # What the leader sent does not match its own digest: drop it, it will come again.
             logger.warning("snapshot %d from %s is damaged: %s", meta.position.index, leader, error)
             self._forget_receiver(receiver)
+            return
+        if isinstance(error, DiskFull):
+            # Not answered, so the leader sends it again, until there is room.
+            logger.error("snapshot %d from %s waits: %s", meta.position.index, leader, error)
             return
         if error is not None:
             self._replica.fail(error)

@@ -125,6 +125,17 @@ class SnapshotStore:
         """
         return self._walk(snapshot_name(meta.position), meta)
 
+    def chunks_from_disk(self, meta: SnapshotMeta) -> Iterator[bytes]:
+        """`chunks`, read from the disk itself and not from what memory still holds of it. Raises FileNotFoundError."""
+        self._disk.forget(snapshot_name(meta.position))
+        return self._walk(snapshot_name(meta.position), meta)
+
+    def distrust(self, meta: SnapshotMeta) -> None:
+        """It has rotted: it no longer counts among the good ones. The last one stays, for want of a better."""
+        if meta in self._metas and len(self._metas) > 1:
+            self._verified.discard(snapshot_name(meta.position))
+            self._drop(meta)
+
     def prune(self, keep: int) -> SnapshotMeta | None:
         """Remove all but the `keep` newest that are good to the last byte (R10). Returns the oldest kept."""
         assert keep > 0, keep
