@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from tests.simulation.plan import ALL_FAULTS
+from tests.simulation.plan import ALL_FAULTS, Narrowing
 from tests.simulation.run import Outcome, run_seed
 
 TRACE_LINES_SHOWN = 40
@@ -108,11 +108,11 @@ def _run_all(
 ) -> Iterator[Outcome]:
     if jobs <= 1:
         for seed in seeds:
-            yield run_seed(seed, faults=faults, echo=echo)
+            yield run_seed(seed, Narrowing(faults), echo=echo)
         return
     # Fresh processes: nothing of one run can reach another.
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap(partial(run_seed, faults=faults), seeds)
+        yield from pool.imap(partial(run_seed, narrowing=Narrowing(faults)), seeds)
 
 
 if __name__ == "__main__":

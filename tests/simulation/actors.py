@@ -60,6 +60,7 @@ class Load(Protocol):
     """Where actors write down what they do and are told (`tests.simulation.workload.Workload`)."""
 
     stopping: bool
+    pace: float
     calls: int
     registers: list[Operation]
     writes: list[WriteRecord]
@@ -74,6 +75,8 @@ class Load(Protocol):
     def verify(self, check: Callable[..., Any], *args: Any, **keywords: Any) -> Any: ...
 
     def note(self, who: str, text: str) -> None: ...
+
+    def see(self, state: str) -> None: ...
 
 
 class Actor:
@@ -93,6 +96,7 @@ class Actor:
         """Play a role until the run or the session ends."""
         actions = {
             "registers": [self._use_registers],
+            "reader": [self._read_registers],
             "tree": [self._use_tree],
             "watcher": [self._watch_all, self._read_beside],
             "locker": [self._lock],
@@ -117,7 +121,7 @@ class Actor:
             await anyio.sleep(0.1)
 
     async def _pause(self, mean: float) -> None:
-        await anyio.sleep(self._chance.expovariate(1.0 / mean))
+        await anyio.sleep(self._chance.expovariate(1.0 / (mean * self._load.pace)))
 
     # Registers.
 
@@ -133,6 +137,16 @@ class Actor:
                 version = await self._get_local(key) or version
             else:
                 await self._change(key, kind, version)
+
+    async def _read_registers(self) -> None:
+        """Only reads: nothing that it waits for needs a commit, so a leader that is alone can answer it wrongly."""
+        while not self._over:
+            await self._pause(0.02)
+            key = f"/reg/{self._chance.randrange(REGISTERS)}"
+            if self._chance.random() < 0.8:
+                await self._get(key)
+            else:
+                await self._get_local(key)
 
     async def _get(self, key: str) -> int | None:
         """A linearizable read; returns the version it saw."""
@@ -196,7 +210,7 @@ class Actor:
             record.refused = True
             self._answer(operation, type(error).__name__)
         except AmbiguousError:
-            pass  # may have happened at any time from the call on
+            self._load.see("write without an answer")  # may have happened at any time from the call on
         except (RetryableError, SessionExpired, ClientClosed):
             record.refused = True
             self._load.registers.remove(operation)
@@ -296,6 +310,8 @@ class Actor:
         except (RetryableError, DefiniteError) as error:
             for record in records:
                 record.refused = True
+            if isinstance(error, Fenced):
+                self._load.see("fenced write refused")
             if not isinstance(
                 error, NoNode | BadVersion | NodeExists | RetryableError | SessionExpired | ClientClosed | Fenced
             ):
@@ -326,7 +342,9 @@ class Actor:
                     self._load.watch_logs[self._process] = log
                     async for event in events:
                         self._load.verify(log.on_event, int(event.kind), event.path, event.index)
-            except (Compacted, RetryableError):
+            except (Compacted, RetryableError) as error:
+                if isinstance(error, Compacted):
+                    self._load.see("watch compacted")
                 self._load.watch_logs.pop(self._process, None)
                 await self._pause(0.1)
             except (SessionExpired, ClientClosed):
@@ -396,6 +414,10 @@ class Actor:
                     await self._write_too_late(path, held)
             except (LockLost, LockTimeout, SessionExpired, ClientClosed) as error:
                 self._load.note(self._who, f"{path}: {type(error).__name__}")
+                if isinstance(error, LockTimeout):
+                    self._load.see("lock wait given up")
+                elif isinstance(error, LockLost):
+                    self._load.see("lock lost")
 
     async def _hold(self, path: str, held: Held) -> None:
         hold = self._load.verify(self._load.locks.enter, path, held.token, self._process)

@@ -11,14 +11,16 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from journal import errors
 from journal.errors import DiskFailed
+from tests.simulation.loop import Ended
 
 SECTOR_BYTES = 512
 CAPACITY_BYTES = 1 << 30
+_DiskFull: type[DiskFailed] = getattr(errors, "DiskFull", DiskFailed)
+"""The product's own name for a full disk, where it has one."""
 
 
-class Crash(BaseException):
-    """The machine ended in the middle of a job. Passes through all of the product's own handlers."""
 
 
 @dataclass(eq=False, slots=True)
@@ -43,6 +45,7 @@ class _Name:
 
 
 OnDurable = Callable[[str, list[tuple[int, bytes]]], None]
+OnOperation = Callable[[str, str], None]
 
 
 class SimDisk:
@@ -60,6 +63,16 @@ class SimDisk:
         """The change or sync before which the machine crashes; -1: none."""
         self.fail_next: DiskFailed | None = None
         """What the next write or sync raises."""
+        self.fail_sync = False
+        """The next sync fails; some of what it should have made durable is, and the rest is lost."""
+        self.fail_reads = 0
+        """So many reads from here on fail."""
+        self.full = False
+        """Nothing can be made or grow."""
+        self.before: OnOperation = lambda operation, name: None
+        """Told of each change and sync before it happens, as (operation, file); may raise."""
+        self.after: OnOperation = lambda operation, name: None
+        """The same when it has happened."""
         self.on_durable: OnDurable | None = None
         """Told after each sync which writes of a file it made durable."""
         self.on_names: Callable[[], None] | None = None
@@ -74,70 +87,84 @@ class SimDisk:
         return len(self._find(name).cached)
 
     def read(self, name: str, offset: int, size: int) -> bytes:
+        if self.fail_reads:
+            self.fail_reads -= 1
+            raise DiskFailed(f"{name}: cannot read: input/output error")
         return bytes(self._find(name).cached[offset : offset + size])
 
     def create(self, name: str, size: int) -> None:
-        self._change()
+        self._change("create", name)
+        if self.full:
+            raise _DiskFull(f"{name}: cannot create: the disk is full")
         file = _File(bytearray(size), bytearray(size), size_durable=size == 0)
         self._names[name] = file
         self._name_changes.append(_Name(name, file))
+        self.after("create", name)
 
     def write(self, name: str, offset: int, buffers: Sequence[bytes]) -> None:
-        self._change()
-        self._maybe_fail(name)
-        data = b"".join(buffers)
-        file = self._find(name)
-        if len(file.cached) < offset + len(data):
-            file.size_durable = False
-        _put(file.cached, offset, data)
-        file.unsynced.append((offset, data))
+        self._write("write" if offset else "write0", name, offset, b"".join(buffers))
+
+    def poke(self, name: str, offset: int, data: bytes) -> None:
+        self._write("poke", name, offset, data)
 
     def sync(self, name: str) -> None:
-        self._change()
+        self._change("sync", name)
         self._maybe_fail(name)
         file = self._find(name)
+        if self.fail_sync:
+            self.fail_sync = False
+            # As Linux does: the pages count as clean from here on, and no later sync brings them back (R6).
+            self._tear(file)
+            raise DiskFailed(f"{name}: cannot sync: input/output error")
         written, file.unsynced = file.unsynced, []
         for offset, data in written:
             _put(file.durable, offset, data)
         file.size_durable = True
         if self.on_durable is not None:
             self.on_durable(name, written)
-
-    def poke(self, name: str, offset: int, data: bytes) -> None:
-        self.write(name, offset, [data])
+        self.after("sync", name)
 
     def rename(self, old: str, new: str) -> None:
-        self._change()
+        operation = "replace" if new in self._names else "rename"
+        self._change(operation, old)
         file = self._find(old)
         del self._names[old]
         self._names[new] = file
         self._name_changes.append(_Name(new, file, old))
+        self.after(operation, old)
 
     def remove(self, name: str) -> None:
-        self._change()
+        self._change("remove", name)
         self._find(name)
         del self._names[name]
         self._name_changes.append(_Name(name, None))
+        self.after("remove", name)
 
     def sync_names(self) -> None:
-        self._change()
+        last = self._name_changes[-1] if self._name_changes else None
+        about = "" if last is None else last.old or last.name
+        self._change("names", about)
         self._maybe_fail("the directory")
         self._name_changes.clear()
         self._durable_names = dict(self._names)
         if self.on_names is not None:
             self.on_names()
+        self.after("names", about)
 
     def free_bytes(self) -> int:
-        return CAPACITY_BYTES - sum(len(file.cached) for file in self._names.values())
+        return 0 if self.full else CAPACITY_BYTES - sum(len(file.cached) for file in self._names.values())
 
     def close(self) -> None:
         """Nothing is held open."""
 
     # What the simulator does to it.
 
-    def lose_power(self) -> None:
-        """Forget what was not synced, but for a random part of it; whoever comes next reads what is left."""
-        for change in self._surviving_changes():
+    def lose_power(self, *, keep_names: bool = True) -> None:
+        """Forget what was not synced, but for a random part of it; whoever comes next reads what is left.
+
+        With `keep_names` False no change of a name survives that was not synced.
+        """
+        for change in self._surviving_changes() if keep_names else ():
             if change.old is not None and self._durable_names.get(change.old) is change.file:
                 del self._durable_names[change.old]
             if change.file is None:
@@ -154,11 +181,45 @@ class SimDisk:
         """Only the process ended: the operating system still has everything that was written."""
         self._clear_faults()
 
+    def calm(self) -> None:
+        """No more faults."""
+        self._clear_faults()
+        self.fail_reads = 0
+        self.full = False
+
+    def look(self, name: str, offset: int, size: int) -> bytes:
+        """`read` for those outside, whom no fault concerns."""
+        return bytes(self._find(name).cached[offset : offset + size])
+
     def durable_image(self) -> FrozenDisk:
         """What a power cut would leave now, if it kept nothing that is not synced."""
         return FrozenDisk({name: bytes(file.durable) for name, file in self._durable_names.items()})
 
+    def rot(self, name: str, chance: random.Random) -> bool:
+        """Flip one bit of what is durable, where there is something. False when the file holds only zeros."""
+        file = self._durable_names.get(name)
+        end = 0 if file is None else len(file.durable.rstrip(b"\0"))
+        if file is None or not end:
+            return False
+        at, bit = chance.randrange(end), 1 << chance.randrange(8)
+        file.durable[at] ^= bit
+        if file.cached is not file.durable and at < len(file.cached):
+            file.cached[at] ^= bit
+        return True
+
     # Inside.
+
+    def _write(self, operation: str, name: str, offset: int, data: bytes) -> None:
+        self._change(operation, name)
+        self._maybe_fail(name)
+        file = self._find(name)
+        if len(file.cached) < offset + len(data):
+            if self.full:
+                raise _DiskFull(f"{name}: cannot write: the disk is full")
+            file.size_durable = False
+        _put(file.cached, offset, data)
+        file.unsynced.append((offset, data))
+        self.after(operation, name)
 
     def _find(self, name: str) -> _File:
         file = self._names.get(name)
@@ -166,10 +227,11 @@ class SimDisk:
             raise FileNotFoundError(name)
         return file
 
-    def _change(self) -> None:
+    def _change(self, operation: str, name: str) -> None:
+        self.before(operation, name)
         if self.operations == self.crash_at:
             self.crash_at = -1
-            raise Crash
+            raise Ended
         self.operations += 1
 
     def _maybe_fail(self, name: str) -> None:
@@ -180,6 +242,7 @@ class SimDisk:
     def _clear_faults(self) -> None:
         self.crash_at = -1
         self.fail_next = None
+        self.fail_sync = False
 
     def _surviving_changes(self) -> list[_Name]:
         """Most file systems keep a prefix of the changes to names; some keep any part of them."""

@@ -21,7 +21,9 @@ from tests.simulation.checkers.durability import DurabilityChecker, DurableLog
 from tests.simulation.checkers.ghost import GhostTree
 from tests.simulation.checkers.raft import RaftChecker
 from tests.simulation.checkers.sessions import SessionChecker
+from tests.simulation.crash_points import CrashPoints
 from tests.simulation.loop import SimLoop
+from tests.simulation.reach import Reach
 from tests.simulation.trace import Trace, Violation
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ class WorldObserver:
     """Implements `tests.simulation.world.Observer` with all checkers that watch servers."""
 
     def __init__(self, loop: SimLoop, trace: Trace) -> None:
-        self.sessions = SessionChecker(loop.time)
+        self.sessions = SessionChecker(lambda: loop.now)
         self.raft = RaftChecker()
         self.ghost = GhostTree(self.sessions)
         self.durability: DurabilityChecker
@@ -78,6 +80,14 @@ class WorldObserver:
         self._loop = loop
         self._trace = trace
         self._views: dict[NodeId, CoreView] = {}
+        self.reach: Reach
+        self.crash_points: CrashPoints
+        """Both set by `bind`."""
+
+    def bind(self, reach: Reach, crash_points: CrashPoints) -> None:
+        """Whom to tell of the moments that are seen here. Before any server is started."""
+        self.reach = reach
+        self.crash_points = crash_points
 
     def watch_disks(self, machines: dict[NodeId, Machine]) -> None:
         """Follow what becomes durable. Before any server is started."""
@@ -115,18 +125,26 @@ class WorldObserver:
         self.raft.on_start(machine.name, view)
         found = _durable_log(server.store)
         found.snapshot = _newest_snapshot(machine.disk.names())
-        self.durability.on_recovered(machine.name, found, self.raft.newest)
+        if machine.rotted:
+            self.durability.logs[machine.name] = found
+        else:
+            self.durability.on_recovered(machine.name, found, self.raft.newest)
         self._trace.add(machine.name, f"is up in term {view.term}, log to {view.last_index}, applied {view.applied}")
         self.ghost.check_state(machine.name, server.machine)
         self._stand_before_apply(machine.name, server.machine)
+        self.crash_points.reach(machine.name, "start.recovered")
 
     def on_step(self, machine: Machine) -> None:
         node = machine.name
         view = self._views[node]
+        before = self.raft.newest.index
+        self.reach.on_step(machine)
         committed = self.raft.on_step(node, view)
         if committed is not None:
             self.durability.on_commit(committed)
             self._trace.add(node, f"commits {committed.index} in term {committed.term}")
+            self.reach.on_commit(view, before, committed.index)
+            self.crash_points.reach(node, "commit.advance")
 
     def on_send(self, sender: NodeId, to: NodeId, message: Message) -> None:
         self.raft.on_send(sender, to, message)
@@ -138,11 +156,14 @@ class WorldObserver:
         apply, restore = machine.apply, machine.restore
 
         def watched_apply(entry: Entry) -> None:
+            self.crash_points.reach(node, "apply.before")
             if self._safely(lambda: self.raft.on_apply(node, entry)):
+                self.reach.on_first_apply(node, entry, machine)
                 self._safely(lambda: self.ghost.on_first_apply(entry))
                 self._trace.add(node, f"applies {entry.first}-{entry.last} {entry.kind.name} of term {entry.term}")
             apply(entry)
             self._safely(lambda: self.ghost.check_applied(node, entry, machine))
+            self.crash_points.reach(node, "apply.after")
 
         def watched_restore(chunks: Iterable[bytes]) -> None:
             restore(chunks)

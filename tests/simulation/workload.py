@@ -24,7 +24,6 @@ from tests.simulation.observer import WorldObserver
 from tests.simulation.trace import Violation
 from tests.simulation.world import World
 
-ROLES = ("registers", "registers", "registers", "tree", "watcher", "locker", "locker", "locker")
 RESTART_SECONDS_MEAN = 0.5
 
 
@@ -37,6 +36,7 @@ class Workload:
         self._running: dict[Process, str] = {}
         """Process -> role."""
         self._values = 0
+        self.pace = world.plan.pace
         self.stopping = False
         """No new calls; those under way come to their end."""
         self.registers: list[Operation] = []
@@ -47,7 +47,7 @@ class Workload:
         """The recursive watch of each client that has one now."""
 
     def start(self) -> None:
-        for number, role in enumerate(ROLES, start=1):
+        for number, role in enumerate(self._world.plan.roles, start=1):
             self._start(f"c{number}", role)
 
     def processes(self) -> list[Process]:
@@ -90,7 +90,7 @@ class Workload:
             return
         process = self._world.client(name)
         self._running[process] = role
-        seed = self._chance(f"{name}/{self._world.loop.time():.6f}")
+        seed = self._chance(f"{name}/{self._world.loop.now:.6f}")
         self._world.run_in(process, self._life(process, role, seed))
 
     def _chance(self, name: str) -> random.Random:
@@ -112,13 +112,15 @@ class Workload:
                     await Actor(self, client, process, chance).act(role)
             except (RetryableError, SessionExpired, ClientClosed) as error:
                 self._world.trace.add(process.name, f"starts over: {type(error).__name__}")
+                if isinstance(error, SessionExpired):
+                    self.see("client lost its session")
                 await anyio.sleep(chance.uniform(0.1, 0.5))
         self._running.pop(process, None)
 
     # What the actors write down.
 
     def now(self) -> float:
-        return self._world.loop.time()
+        return self._world.loop.now
 
     def value(self, who: str, size: int = 0) -> bytes:
         """A value that was never used before, at least `size` bytes long."""
@@ -132,6 +134,9 @@ class Workload:
         except Violation as violation:
             self._world.fail(violation)
             return None
+
+    def see(self, state: str) -> None:
+        self._world.reach.see(state)
 
     def note(self, who: str, text: str) -> None:
         self._world.trace.add(who, text)

@@ -9,8 +9,8 @@ from itertools import pairwise
 import pytest
 
 from journal.errors import DiskFailed
-from tests.simulation.disk import Crash, SimDisk
-from tests.simulation.loop import Process, SimLoop
+from tests.simulation.disk import SimDisk
+from tests.simulation.loop import Ended, Process, SimLoop
 from tests.simulation.worker import SimWorker
 
 
@@ -184,6 +184,6 @@ def test_planned_crash_point_stops_the_machine() -> None:
 
     loop.run(main())
     assert crashed == [True]
-    with pytest.raises(Crash):
+    with pytest.raises(Ended):
         disk.crash_at = disk.operations
         disk.sync("f")
