@@ -111,7 +111,7 @@ class Narrowing:
         if self.faults is not None:
             parts.append(f"--faults {','.join(sorted(self.faults)) or 'none'}")
         if self.skip_events:
-            parts.append(f"--skip-events {','.join(map(str, sorted(self.skip_events)))}")
+            parts.append(f"--skip-events {ranges_of(self.skip_events)}")
         if self.roles is not None:
             parts.append(f"--roles {','.join(self.roles) or 'none'}")
         if self.servers is not None:
@@ -119,6 +119,26 @@ class Narrowing:
         if self.seconds is not None:
             parts.append(f"--seconds {self.seconds:g}")
         return " ".join(parts)
+
+
+def ranges_of(numbers: frozenset[int]) -> str:
+    """`1,4-9` for 1 and 4 to 9."""
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and parts[-1][-1] == number - 1:
+            parts[-1] = [parts[-1][0], number]
+        else:
+            parts.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
+
+
+def numbers_in(text: str) -> frozenset[int]:
+    """The reverse of `ranges_of`. Raises ValueError."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        found.update(range(int(first), int(last if dash else first) + 1))
+    return frozenset(found)
 
 
 NOTHING_TAKEN = Narrowing()

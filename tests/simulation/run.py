@@ -27,6 +27,7 @@ from tests.simulation.world import World
 LIVENESS_ELECTIONS = 20
 """Election timeouts within which everything must be well after the faults have ended."""
 SESSION_SECONDS_MAX = 4.0
+SEARCH_EVERY = 20
 CALM_SECONDS = 1.0
 """The clients go on for so long after the faults have ended."""
 RUN_SECONDS_MAX = 300.0
@@ -83,9 +84,17 @@ class Outcome:
 
 
 def run_seed(
-    seed: int, narrowing: Narrowing = NOTHING_TAKEN, *, echo: Callable[[str], None] | None = None
+    seed: int,
+    narrowing: Narrowing = NOTHING_TAKEN,
+    *,
+    search: bool | None = None,
+    echo: Callable[[str], None] | None = None,
 ) -> Outcome:
-    """Run one seed to its end. Never raises for what the product does wrong: that is in the outcome."""
+    """Run one seed to its end. Never raises for what the product does wrong: that is in the outcome.
+
+    `search`: whether the histories are also put through the full search for a linear order; None: one seed in
+    `SEARCH_EVERY`. The check by indices is made in every run.
+    """
     began = time.process_time()
     plan = draw(seed, narrowing)
     # What the product would tell an operator is noise here, and costs time.
@@ -93,7 +102,7 @@ def run_seed(
     logging.disable(logging.CRITICAL)
     try:
         with quiet_disposal():
-            run = _Run(plan, narrowing.skip_events, echo)
+            run = _Run(plan, narrowing.skip_events, seed % SEARCH_EVERY == 0 if search is None else search, echo)
             failure = run.execute()
             outcome = run.outcome(failure, time.process_time() - began)
             del run, failure  # to be collected here, where nobody hears it
@@ -105,8 +114,9 @@ def run_seed(
 class _Run:
     """Everything of one run."""
 
-    def __init__(self, plan: Plan, skip_events: frozenset[int], echo: Callable[[str], None] | None) -> None:
+    def __init__(self, plan: Plan, skip_events: frozenset[int], search: bool, echo: Callable[[str], None] | None) -> None:
         self._plan = plan
+        self._search = search
         self._loop = SimLoop()
         self._trace = Trace(lambda: self._loop.now, echo=echo)
         self._observer = WorldObserver(self._loop, self._trace)
@@ -156,7 +166,7 @@ class _Run:
         await self._faults.rage(self._plan.chaos_seconds)
         self._faults.heal()
         await self._come_right()
-        self._load.check()
+        self._load.check(search=self._search)
         digests = set()
         for machine in self._faults.core:
             assert machine.server is not None
