@@ -106,6 +106,9 @@ class Requests:
         self.replica = replica
         self.on_status = on_status
         self.on_failure = on_failure
+        # What the snapshot holds that this server started from was told to nobody here: a watch from before it
+        # must hear that, and not the silence.
+        self.hub.reset(self.machine.applied)
         replica.core.idle = True
 
     def start(self) -> None:
