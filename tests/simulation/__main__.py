@@ -80,8 +80,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--check-linearizability", action="store_true", help="the full search in every seed, not in one of twenty"
     )
     parser.add_argument("--planted", action="store_true", help="the score against the planted bugs")
-    less = parser.add_argument_group("less of a seed", "What a shrunk failure leaves out. Everything else stays as it was.")
-    less.add_argument("--faults", type=_names(ALL_FAULTS), metavar="NAME,...", help=f"only these: {', '.join(ALL_FAULTS)}")
+    less = parser.add_argument_group(
+        "less of a seed", "What a shrunk failure leaves out. Everything else stays as it was."
+    )
+    less.add_argument(
+        "--faults", type=_names(ALL_FAULTS), metavar="NAME,...", help=f"only these: {', '.join(ALL_FAULTS)}"
+    )
     less.add_argument("--skip-events", type=_numbers, metavar="N,A-B,...", help="without these fault events")
     less.add_argument("--roles", type=_names(ROLES), metavar="NAME,...", help="clients, one for each role named")
     less.add_argument("--servers", type=int, choices=(1, 3, 5), help="so many servers")

@@ -118,7 +118,7 @@ class Actor:
 
     async def _until_over(self) -> None:
         while not self._over:
-            await anyio.sleep(0.1)
+            await anyio.sleep(0.5)
 
     async def _pause(self, mean: float) -> None:
         await anyio.sleep(self._chance.expovariate(1.0 / (mean * self._load.pace)))

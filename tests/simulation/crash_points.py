@@ -75,18 +75,28 @@ NAMES = (*(f"{step}.{side}" for step in STEPS for side in ("before", "after")), 
 FIRST_START = tuple(name for name in NAMES if name.startswith(("meta.create", "meta.rename", "mark.create")))
 """Reached once in the life of a machine, so they are armed before it begins."""
 
-_SENDS: dict[type, str] = {
-    Append: "append.send",
-    AppendReply: "append.reply.send",
-    Heartbeat: "heartbeat.send",
-    HeartbeatReply: "heartbeat.reply.send",
-    SnapshotChunk: "snap.send",
-    SnapshotReply: "snap.reply.send",
-    TimeoutNow: "transfer.send",
-    ReadRequest: "read.send",
-    ReadReply: "read.reply.send",
-    Proposal: "propose.send",
-}
+
+def _sides(steps: dict[type, str]) -> dict[type, tuple[str, str]]:
+    return {kind: (f"{step}.before", f"{step}.after") for kind, step in steps.items()}
+
+
+_PRE_SENDS = _sides({VoteRequest: "prevote.send", VoteReply: "prevote.reply.send"})
+_SENDS = _sides(
+    {
+        VoteRequest: "vote.send",
+        VoteReply: "vote.reply.send",
+        Append: "append.send",
+        AppendReply: "append.reply.send",
+        Heartbeat: "heartbeat.send",
+        HeartbeatReply: "heartbeat.reply.send",
+        SnapshotChunk: "snap.send",
+        SnapshotReply: "snap.reply.send",
+        TimeoutNow: "transfer.send",
+        ReadRequest: "read.send",
+        ReadReply: "read.reply.send",
+        Proposal: "propose.send",
+    }
+)
 
 
 class CrashPoints:
@@ -109,7 +119,8 @@ class CrashPoints:
 
     def reach(self, node: str, name: str) -> None:
         """A server has come to a place."""
-        self.reached[name] += 1
+        reached = self.reached
+        reached[name] = reached.get(name, 0) + 1
         if name in self._armed:
             self._armed.discard(name)
             self.crashed[name] += 1
@@ -136,13 +147,12 @@ class CrashPoints:
         return around
 
 
-def send_name(message: Message) -> str:
-    """The step that sending a message is."""
-    if isinstance(message, VoteRequest):
-        return "prevote.send" if message.pre else "vote.send"
-    if isinstance(message, VoteReply):
-        return "prevote.reply.send" if message.pre else "vote.reply.send"
-    return _SENDS[type(message)]
+def send_names(message: Message) -> tuple[str, str]:
+    """The places before and behind the sending of a message."""
+    kind = type(message)
+    if kind is VoteRequest or kind is VoteReply:
+        return (_PRE_SENDS if message.pre else _SENDS)[kind]  # type: ignore[union-attr]
+    return _SENDS[kind]
 
 
 class DiskSteps:

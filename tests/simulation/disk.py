@@ -21,8 +21,6 @@ _DiskFull: type[DiskFailed] = getattr(errors, "DiskFull", DiskFailed)
 """The product's own name for a full disk, where it has one."""
 
 
-
-
 @dataclass(eq=False, slots=True)
 class _File:
     """One file, independent of its name."""

@@ -136,6 +136,8 @@ class SimLoop(asyncio.BaseEventLoop):
         super().__init__()
         self.now = 0.0
         """The true time. What a process calls time is in `time`."""
+        self.clocks_differ = False
+        """Some process's clock has a rate of its own. Set before anything runs."""
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._sequence = itertools.count()
         self._cancelled_timers = 0
@@ -150,6 +152,8 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def time(self) -> float:
         """The monotonic clock of the process that asks."""
+        if not self.clocks_differ:
+            return self.now
         process = PROCESS.get()
         return self.now if process is None else self.now * process.rate
 
@@ -171,6 +175,8 @@ class SimLoop(asyncio.BaseEventLoop):
     def call_at(
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
+        if not self.clocks_differ:
+            return self._at(when, callback, args, context)
         process = PROCESS.get() if context is None else context.get(PROCESS)
         return self._at(when if process is None else when / process.rate, callback, args, context)
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from copy import copy
+from dataclasses import fields
+from operator import attrgetter
+from typing import get_args
 
 from journal.errors import CorruptRecord, PeerRefused
 from journal.limits import Limits
@@ -251,9 +253,14 @@ class SimNetwork:
         self._fabric.leave(self, silent=False)
 
 
+_FIELDS = {kind: attrgetter(*(field.name for field in fields(kind))) for kind in get_args(Message)}
+
+
 def _copy(message: Message) -> Message:
     """As if it had been encoded and decoded; entries and metas are never changed, so they may be shared."""
-    made = copy(message)
+    kind = type(message)
+    values = _FIELDS[kind](message)
+    made: Message = kind(*values) if type(values) is tuple else kind(values)
     if type(made) is Append:
         made.entries = list(made.entries)
     return made

@@ -15,6 +15,8 @@ from tests.simulation.chance import Chance
 SERVERS = (3, 3, 3, 3, 3, 3, 3, 5, 1)
 CHAOS_SECONDS = 20.0
 KIB = 1024
+PACES = (1.0, 5.0, 10.0, 10.0, 20.0, 20.0)
+"""A busy run meets more races, a calm one more faults in the same time of our processor."""
 
 PACKET_FAULTS = ("drop", "delay", "duplicate", "reorder", "replay", "corrupt", "half_frame")
 """There all the time, each packet with some chance."""
@@ -158,7 +160,7 @@ def draw(seed: int, narrowing: Narrowing = NOTHING_TAKEN) -> Plan:
         faults=tuple(sorted(kept)),
         drawn=tuple(sorted(drawn)),
         roles=ROLES if narrowing.roles is None else narrowing.roles,
-        pace=chance.choice((1.0, 4.0, 4.0, 10.0)),
+        pace=chance.choice(PACES),
         codec=seed % CODEC_EVERY == 0 or bool(drawn & {"corrupt", "half_frame"}),
         random_core=seed % CORE_EVERY == 0,
         fault_seconds=chance.choice((0.4, 1.0, 2.0)),

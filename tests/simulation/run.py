@@ -114,7 +114,9 @@ def run_seed(
 class _Run:
     """Everything of one run."""
 
-    def __init__(self, plan: Plan, skip_events: frozenset[int], search: bool, echo: Callable[[str], None] | None) -> None:
+    def __init__(
+        self, plan: Plan, skip_events: frozenset[int], search: bool, echo: Callable[[str], None] | None
+    ) -> None:
         self._plan = plan
         self._search = search
         self._loop = SimLoop()

@@ -22,7 +22,7 @@ from journal.errors import CorruptRecord, DiskFailed, StorageError
 from journal.raft.messages import Message
 from journal.values import NodeId
 from tests.simulation.chance import Chance
-from tests.simulation.crash_points import DISK_STEPS, CrashPoints, DiskSteps, send_name
+from tests.simulation.crash_points import DISK_STEPS, CrashPoints, DiskSteps, send_names
 from tests.simulation.disk import SimDisk
 from tests.simulation.links import Links
 from tests.simulation.loop import Ended, Process, SimLoop
@@ -96,6 +96,7 @@ class World:
     def __init__(self, plan: Plan, loop: SimLoop, trace: Trace, observer: Observer) -> None:
         self.plan = plan
         self.loop = loop
+        loop.clocks_differ = "clock_drift" in plan.faults
         self.trace = trace
         self.observer = observer
         self.chance = Chance(plan.seed)
@@ -373,10 +374,10 @@ class World:
             # Raised inside the product's code, which must not have a say in it.
             self.fail(violation)
         self.reach.on_send(sender, to, message)
-        self.crash_points.reach(sender, f"{send_name(message)}.before")
+        self.crash_points.reach(sender, send_names(message)[0])
 
     def _on_sent(self, sender: NodeId, to: NodeId, message: Message) -> None:
-        self.crash_points.reach(sender, f"{send_name(message)}.after")
+        self.crash_points.reach(sender, send_names(message)[1])
 
     # What faults and checkers must know of.
 
