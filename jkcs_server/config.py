@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from jkcs_client.protocol.messages import SESSION_TIMEOUT_MS_MAX, SESSION_TIMEOUT_MS_MIN
-from journal.limits import Limits, Timing
+from journal.limits import VOTERS_MAX, Limits, Timing
 
 Address = tuple[str, int]
 """Host and port. The host is a name or an IP address, without brackets."""
@@ -25,8 +25,6 @@ DEFAULT_LIMITS = Limits()
 DEFAULT_TIMING = Timing()
 URL_PREFIX = "jkcs://"
 ENVIRONMENT_PREFIX = "JKCS_"
-MEMBERS_MAX = 9
-"""Voters in one cluster. More only make every write slower."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HOST = re.compile(r"[^\s,=/\[\]]+")
@@ -67,6 +65,12 @@ class NodeConfig:
     """False loses acknowledged writes in a power failure: for tests and throw-away data only."""
     peer_listen: Address | None
     """Where to listen for peers, when that is not this node's own address among `peers`."""
+    join: bool
+    """This node is new to a cluster that runs already: it waits until an administrator takes it in."""
+    observers: tuple[str, ...]
+    """Those of `peers` that observe: they pull the log, serve reads and sessions, and do not vote."""
+    pull_from: tuple[str, ...]
+    """Whom this node pulls the log from while it observes, best first; empty leaves the choice to it."""
 
     def __init__(
         self,
@@ -82,6 +86,9 @@ class NodeConfig:
         history_events: int = 100_000,
         fsync: bool = True,
         peer_listen: Address | str | None = None,
+        join: bool = False,
+        observers: Iterable[str] | str = (),
+        pull_from: Iterable[str] | str = (),
     ) -> None:
         """Raises ConfigError for text that cannot be read; `check` looks at what the values mean."""
         if not str(data_dir):
@@ -99,6 +106,9 @@ class NodeConfig:
             "history_events": history_events,
             "fsync": fsync,
             "peer_listen": None if peer_listen is None else parse_address("peer_listen", peer_listen),
+            "join": join,
+            "observers": tuple(sorted(set(_names("observers", observers)))),
+            "pull_from": tuple(_names("pull_from", pull_from)),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -114,8 +124,15 @@ class NodeConfig:
             _check_name(field, name)
         if self.me not in self.peers:
             raise ConfigError("me", f"{self.me!r} is not among the members {', '.join(self.peers)}")
-        if len(self.peers) > MEMBERS_MAX:
-            raise ConfigError("peers", f"{len(self.peers)} members, at most {MEMBERS_MAX} are of use")
+        voters = set(self.peers) - set(self.observers)
+        if len(voters) > VOTERS_MAX:
+            raise ConfigError("peers", f"{len(voters)} voters, at most {VOTERS_MAX} are of use")
+        for field, names in (("observers", self.observers), ("pull_from", self.pull_from)):
+            for name in names:
+                if name not in self.peers:
+                    raise ConfigError(field, f"{name!r} is not among the members {', '.join(self.peers)}")
+        if not voters - ({self.me} if self.join else set()):
+            raise ConfigError("peers", "no voters: name those that run already" if self.join else "no voters")
         self._check_addresses()
         if not 0.1 <= self.session_timeout_min <= self.session_timeout_max:
             raise ConfigError(
@@ -219,6 +236,14 @@ def _text(name: str, value: object) -> str:
     return value
 
 
+def _names(field: str, value: object) -> list[str]:
+    """Names from a list, or from text with commas between them."""
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, Iterable):
+        raise ConfigError(field, f"{value!r} is no list of names")
+    return [_text(field, item).strip() for item in items if item]
+
+
 def _integer(name: str, value: object) -> int:
     if isinstance(value, str) and re.fullmatch(r"[+-]?\d[\d_]*", value.strip(), re.ASCII):
         return int(value)
@@ -260,6 +285,9 @@ _SETTINGS: dict[str, _Parser] = {
     "history_events": _integer,
     "fsync": _switch,
     "peer_listen": parse_address,
+    "join": _switch,
+    "observers": lambda name, value: tuple(_names(name, value)),
+    "pull_from": lambda name, value: tuple(_names(name, value)),
     **{f"limits.{field.name}": _integer for field in fields(Limits)},
     **{f"timing.{field.name}": _number for field in fields(Timing)},
 }

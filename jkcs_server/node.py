@@ -113,6 +113,7 @@ class Node:
             {NodeId(name): address for name, address in config.peers.items() if name != config.me},
             config.limits,
             about=show_address(self.client_address),
+            advertise=show_address(config.peers[config.me]),
             sock=self._peer_socket,
         )
         chance = random.Random(secrets.randbits(64))  # noqa: S311 - spreads election timeouts, guards nothing

@@ -19,12 +19,11 @@ from jkcs_server.config import NodeConfig, show_address
 from jkcs_server.serving.listener import ClientProtocol
 from jkcs_server.serving.requests import Requests
 from journal.clock import Scheduler
-from journal.errors import StorageError
 from journal.peers.network import Network
 from journal.raft.ready import Role
 from journal.replica import Replica
 from journal.storage.disk import Disk
-from journal.storage.store import Identity, Store
+from journal.storage.store import INCARNATION_BYTES, Identity, Store
 from journal.storage.worker import Worker
 from journal.values import Configuration, NodeId
 
@@ -64,9 +63,14 @@ class Server:
         self.client_address: str | None = None
         """Where clients reach this server, for `status`; set by who listens."""
         me = NodeId(config.me)
-        members = tuple(sorted(NodeId(name) for name in config.peers))
-        self.store = Store.open(edges.disk, Identity(config.cluster, me), config.limits, Configuration(members))
-        self._check_members(members)
+        self.store = Store.open(
+            edges.disk,
+            Identity(config.cluster, me),
+            config.limits,
+            first_configuration(config),
+            edges.entropy(INCARNATION_BYTES),
+        )
+        self._compare_members()
         self.requests = Requests(
             config.me,
             edges.scheduler,
@@ -91,16 +95,20 @@ class Server:
             limits=config.limits,
             timing=config.timing,
         )
+        self.replica.core.pull_from([NodeId(name) for name in config.pull_from])
         self.requests.bind(self.replica, self.status, self._failed)
         self._started_at = edges.scheduler.time()
 
-    def _check_members(self, configured: tuple[NodeId, ...]) -> None:
-        """Refuse to start with other members than the data directory knows: two configurations, two quorums."""
-        known = self.store.configuration.members
-        if known != configured:
-            raise StorageError(
-                f"the data directory belongs to a cluster of {', '.join(known)}; "
-                f"the configuration names {', '.join(configured)}"
+    def _compare_members(self) -> None:
+        """Say so when the configuration names others than the data directory: the directory is right."""
+        known, named = set(self.store.configuration.members), set(self.config.peers)
+        if known != named and not self.store.configurations():
+            logger.warning(
+                "%s: the members are %s, as of the data directory; the configuration names %s, whose addresses are "
+                "used where they are members. Change members with jkcs admin",
+                self.config.me,
+                ", ".join(sorted(known)),
+                ", ".join(sorted(named)),
             )
 
     async def start(self) -> None:
@@ -138,16 +146,17 @@ class Server:
         replica, core, machine = self.replica, self.replica.core, self.machine
         match = {peer.peer: peer.match for peer in core.progress()}
         connected = set(self.edges.network.connected())
+        addresses = dict(core.configuration.addresses)
         members = [
             {
                 "node": name,
-                "peer_address": show_address(address),
+                "peer_address": addresses.get(name, ""),
                 "client_address": self._client_address_of(name),
                 "role": self._role_of(name),
-                "match_index": core.durable if name == self.config.me else match.get(NodeId(name)),
+                "match_index": core.durable if name == self.config.me else match.get(name),
                 "connected": name == self.config.me or name in connected,
             }
-            for name, address in self.config.peers.items()
+            for name in core.configuration.members
         ]
         snapshot = replica.snapshots.newest
         return {
@@ -177,11 +186,26 @@ class Server:
             return self.client_address
         return self.edges.network.about(NodeId(name)) or None
 
-    def _role_of(self, name: str) -> str:
+    def _role_of(self, name: NodeId) -> str:
         core = self.replica.core
         if name == self.config.me:
             return core.role.value
-        return Role.LEADER.value if name == core.leader else Role.FOLLOWER.value
+        if name == core.leader:
+            return Role.LEADER.value
+        if core.configuration.has_say(name):
+            return Role.FOLLOWER.value
+        return Role.LEARNER.value if name in core.configuration.learners else Role.OBSERVER.value
+
+
+def first_configuration(config: NodeConfig) -> Configuration:
+    """Who belongs to the cluster as far as a node knows that has never run before."""
+    strangers = {config.me} if config.join else set()
+    addresses = [(NodeId(name), show_address(address)) for name, address in config.peers.items() if address[1]]
+    return Configuration(
+        voters=tuple(sorted(NodeId(name) for name in set(config.peers) - {*config.observers, *strangers})),
+        observers=tuple(sorted(NodeId(name) for name in set(config.observers) - strangers)),
+        addresses=tuple(sorted(pair for pair in addresses if pair[0] not in strangers)),
+    )
 
 
 def package_version() -> str:

@@ -24,7 +24,15 @@ class LogCompacted(JournalError):
 
 
 class NotLeader(JournalError):
-    """Only a leader can do this."""
+    """Only a leader can do this, and only one that has committed an entry of its own term."""
+
+
+class ChangeRefused(JournalError):
+    """A change of the configuration cannot be made: nothing has changed. The text says why."""
+
+
+class Removed(JournalError):
+    """This node does not belong to the cluster any more, or its disk is not the one the cluster knows."""
 
 
 class Busy(JournalError):
@@ -33,3 +41,7 @@ class Busy(JournalError):
 
 class PeerRefused(JournalError):
     """The other side of a peer connection is not who it should be, or speaks another version."""
+
+
+class Diverged(JournalError):
+    """The state of this node differs from that of a quorum at the same index: it must be rebuilt from a peer."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MIB = 1 << 20
+VOTERS_MAX = 9
+"""Voters in one cluster. More only make every write slower."""
 
 
 @dataclass(frozen=True, slots=True)

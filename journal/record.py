@@ -14,10 +14,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 
+import msgpack
 from crc32c import crc32c
 
 from journal.errors import CorruptRecord
-from journal.values import INDEX_MAX, RECORD_HEADER_BYTES, Entry, EntryKind, Index, Partition, Term
+from journal.values import INDEX_MAX, RECORD_HEADER_BYTES, Configuration, Entry, EntryKind, Index, Partition, Term
 
 _HEAD = struct.Struct("<IIII")  # length, header crc, crc, count
 _BODY = struct.Struct("<IQQQBBH")  # count, first, term, stamp, kind, machine, partition
@@ -78,16 +79,16 @@ def read_entry(
 
 def check_record(
     data: bytes | memoryview, at: int, previous_crc: int, payload_bytes_max: int
-) -> tuple[int, int, int, int, int, int]:
+) -> tuple[int, int, int, int, int, int, int]:
     """Check the record that starts at `at` as `read_entry` does, and build nothing.
 
-    Returns its first and last index, term, stamp, crc, and where the next record starts: all that the
+    Returns its first and last index, term, stamp, crc, kind, and where the next record starts: all that the
     scan of a whole log needs. Raises CorruptRecord.
     """
-    crc, count, first, term, stamp, _, _, _, end = _check_header(data, at, payload_bytes_max)
+    crc, count, first, term, stamp, kind, _, _, end = _check_header(data, at, payload_bytes_max)
     if crc32c(data[at + 12 : end], previous_crc) != crc:
         raise CorruptRecord(f"record of index {first}, term {term} at byte {at} does not match its checksum")
-    return first, first + count - 1, term, stamp, crc, end
+    return first, first + count - 1, term, stamp, crc, kind, end
 
 
 def read_entries(data: bytes | memoryview, previous_crc: int, payload_bytes_max: int) -> list[Entry]:
@@ -101,6 +102,20 @@ def read_entries(data: bytes | memoryview, previous_crc: int, payload_bytes_max:
         previous_crc = entry.crc
         entries.append(entry)
     return entries
+
+
+def encode_configuration(configuration: Configuration) -> bytes:
+    """The payload of an entry of kind CONFIGURATION."""
+    payload: bytes = msgpack.packb(configuration.fields)
+    return payload
+
+
+def decode_configuration(entry: Entry) -> Configuration:
+    """The configuration that an entry brings. Raises CorruptRecord."""
+    try:
+        return Configuration.from_fields(msgpack.unpackb(entry.payload))
+    except (ValueError, msgpack.UnpackException) as error:
+        raise CorruptRecord(f"entry {entry.first} is no configuration: {error}") from error
 
 
 def join_records(entries: Iterable[Entry]) -> bytes:

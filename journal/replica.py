@@ -16,19 +16,33 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from journal.clock import Handle, Scheduler
-from journal.errors import Busy
+from journal.errors import Busy, Diverged
 from journal.limits import Limits, Timing
 from journal.machine import Machine
+from journal.members import Members
+from journal.peers.handshake import Refusal
 from journal.peers.network import Network
+from journal.proposing import Proposing
 from journal.raft.core import Core, CoreConfig
 from journal.raft.log import Log
-from journal.raft.messages import Message, Proposal, ReadRequest, SnapshotReply
+from journal.raft.messages import (
+    NOT_FOR_THE_CORE,
+    AdminReply,
+    AdminRequest,
+    Message,
+    Proposal,
+    ProposalReply,
+    ReadRequest,
+    SnapshotReply,
+)
 from journal.raft.ready import Leadership, Ready, Role
+from journal.reading import Reading
+from journal.record import decode_configuration
 from journal.saving import Saving
 from journal.snapshotting import Snapshotting
 from journal.storage.store import Store
 from journal.storage.worker import Worker
-from journal.values import START, Entry, EntryKind, Index, NodeId, Position, SnapshotMeta
+from journal.values import START, Configuration, Entry, EntryKind, Index, NodeId, Position, SnapshotMeta
 
 logger = logging.getLogger("journal.replica")
 
@@ -50,6 +64,15 @@ class Owner(Protocol):
 
     def on_restored(self) -> None:
         """The machines were replaced by a leader's snapshot: what happened in between was not told one by one."""
+
+    def on_configuration(self, configuration: Configuration) -> None:
+        """Who belongs to the cluster has changed, though it may not be committed yet."""
+
+    def on_proposal_reply(self, context: int, index: Index) -> None:
+        """What `propose_asking` wanted to hear: the index of the first command, 0 when the leader was too busy."""
+
+    def on_admin(self, sender: NodeId, message: AdminRequest | AdminReply) -> None:
+        """A word between owners."""
 
     def on_pass_end(self) -> None:
         """All effects of one pass are done: a good moment to write to clients."""
@@ -100,6 +123,9 @@ class Replica:
         """Where the last applied record ended."""
         self.leadership = Leadership(self.core.role, self.core.term, None)
 
+        self._reading = Reading(self.core, owner, timing.election_timeout, self.kick)
+        self._proposing = Proposing(self.core, network, limits, wall, owner.on_proposal_reply)
+        self.members = Members(self, store, sync_worker, network)
         self._pass_wanted = False
         self._single = False
         """The last record applied carried one command."""
@@ -107,15 +133,6 @@ class Replica:
         self._timer_at = float("inf")
         self._installing: tuple[SnapshotMeta, Callable[[], None]] | None = None
         """A snapshot that waits for the saves of the old log to end."""
-        self._commands: list[bytes] = []
-        self._command_bytes = 0
-        self._context = 0
-        self._read_wanted = False
-        self._read_context = 0
-        """The round under way, 0 when there is none."""
-        self._read_index: Index | None = None
-        """The round's read index, once granted: it ends when that is applied."""
-        self._read_retry_at = float("inf")
 
     def _recover_core(self, applied: Index, chance: Callable[[], float]) -> Core:
         """The core as the disk remembers it, with the machines at `applied`."""
@@ -125,7 +142,7 @@ class Replica:
             CoreConfig(self.me, limits, self._timing),
             store.configuration,
             store.hard_state,
-            Log(store, store.start, before, tail, store.last, limits),
+            Log(store, store.start, before, tail, store.last, limits, store.configurations()),
             applied=applied,
             now=self._scheduler.time(),
             chance=chance,
@@ -136,6 +153,7 @@ class Replica:
 
     def start(self) -> None:
         """Begin to take part. The network must be started already."""
+        self.members.on_configuration(self.core.configuration)
         self.kick()
 
     def stop(self) -> None:
@@ -151,10 +169,9 @@ class Replica:
             self._pass_wanted = True
             self._scheduler.call_soon(self._pass)
 
-    def propose(self, command: bytes) -> None:
-        """Send a command of machine 0 on its way. It may get lost; whoever waits for it proposes it again."""
-        self._commands.append(command)
-        self._command_bytes += len(command)
+    def propose(self, command: bytes, machine: int = 0) -> None:
+        """Send a command on its way. It may get lost; whoever waits for it proposes it again."""
+        self._proposing.add(command, machine)
         self.kick()
 
     def propose_now(self, command: bytes) -> Index | None:
@@ -166,20 +183,38 @@ class Replica:
         self.kick()
         return index
 
+    def propose_asking(self, payload: bytes, count: int, context: int, ack: int, machine: int = 0) -> bool:
+        """Propose `count` commands as one entry and be told through `Owner.on_proposal_reply` when the leader has
+        them in memory (`ack` RECEIVED) or on its disk (STORED). False when no leader can be reached."""
+        asked = self._proposing.ask(payload, count, machine, context, ack, self._scheduler.time())
+        self.kick()
+        return asked
+
     def forget_proposals(self) -> None:
         """Drop commands that have not left: the owner is about to propose all that it waits for again."""
-        self._commands.clear()
-        self._command_bytes = 0
+        self._proposing.forget()
 
     @property
     def overloaded(self) -> bool:
         """More commands wait than the limit allows: hold clients back."""
-        return self._command_bytes > self._limits.proposals_bytes_max
+        return self._proposing.overloaded
 
     def want_read(self) -> None:
         """Ask for a read round after this call; `Owner.on_read_start` and `on_read_done` mark its way."""
-        self._read_wanted = True
+        self._reading.want()
         self.kick()
+
+    def take_snapshot(self) -> Index | None:
+        """Append the entry at whose index every node takes a snapshot. None when this node cannot do so now."""
+        try:
+            now = self._scheduler.time()
+            index = self.core.propose(b"", 1, self._wall(), now, kind=EntryKind.SNAPSHOT)
+        except Busy:
+            return None
+        if index is not None:
+            self.snapshots.asked_for = index
+            self.kick()
+        return index
 
     def hand_over(self) -> bool:
         """Ask the most caught-up follower to lead. False when this node does not lead or nobody can take over."""
@@ -195,9 +230,8 @@ class Replica:
         if self.stopped:
             return
         try:
-            if type(message) is Proposal:
-                self.core.peer_has_clients(sender)
-                self._on_proposal(message)
+            if isinstance(message, NOT_FOR_THE_CORE):
+                self._on_word(sender, message)
             else:
                 if type(message) is SnapshotReply:
                     self.snapshots.on_reply(sender, message)
@@ -209,6 +243,16 @@ class Replica:
             self.fail(error)
         self._pass_soon()
 
+    def _on_word(self, sender: NodeId, message: Message) -> None:
+        """What replicas and their owners say to each other past the rules."""
+        if type(message) is Proposal:
+            self.core.peer_has_clients(sender)
+            self._proposing.take(sender, message, self._scheduler.time())
+        elif type(message) is ProposalReply:
+            self._owner.on_proposal_reply(message.context, message.index)
+        elif isinstance(message, AdminRequest | AdminReply):
+            self._owner.on_admin(sender, message)
+
     def on_peer_lost(self, peer: NodeId) -> None:
         if not self.stopped:
             self.core.peer_lost(peer, self._scheduler.time())
@@ -216,6 +260,16 @@ class Replica:
 
     def on_peer_connected(self, peer: NodeId) -> None:
         self.kick()
+
+    @property
+    def incarnation(self) -> bytes:
+        return self.store.incarnation
+
+    def judge(self, peer: NodeId, incarnation: bytes) -> Refusal | None:
+        return self.members.judge(peer, incarnation)
+
+    def on_refused(self, peer: NodeId, refusal: Refusal) -> None:
+        self.members.on_refused(peer, refusal)
 
     def send(self, peer: NodeId, message: Message) -> None:
         self._network.send(peer, message)
@@ -239,23 +293,21 @@ class Replica:
             core = self.core
             if now >= core.deadline:
                 core.tick(now)
-            if self._commands:
-                self._hand_in_commands(now)
-            if now >= self._read_retry_at:
-                self._read_lost()
-            if self._read_wanted and not self._read_context:
-                self._start_read(now)
+            self._proposing.hand_in(now)
+            self._reading.begin_if_due(now)
             ready = core.ready()
             while ready is not None:
                 self._carry_out(ready)
                 # Only what was applied makes room for more without a word from outside.
                 ready = core.ready() if ready.committed else None
-            if self._read_index is not None and self.applied >= self._read_index:
-                self._end_read()
+            self._reading.end_if_due(self.applied)
             if self._installing is not None and self._saving.idle:
                 self._reset_log(*self._installing)
             self._owner.on_pass_end()
-            self._arm(min(core.deadline, self._read_retry_at))
+            self.members.stop_if_removed()
+            if core.divergence is not None:
+                self._fence(core.divergence)
+            self._arm(min(core.deadline, self._reading.retry_at))
         except Exception as error:
             self.fail(error)
 
@@ -267,11 +319,13 @@ class Replica:
         self._saving.take(ready)
         if ready.leadership is not None:
             self._on_leadership(ready.leadership)
+        if ready.configuration is not None:
+            self.members.on_configuration(ready.configuration)
+            self._owner.on_configuration(ready.configuration)
         if ready.committed:
             self._apply(ready.committed)
-        for grant in ready.reads:
-            if grant.context == self._read_context:
-                self._read_index = grant.index
+        if ready.reads:
+            self._reading.on_grants(ready.reads)
         for sender, chunk in ready.chunks:
             self.snapshots.on_chunk(sender, chunk)
         for peer in ready.snapshots_wanted:
@@ -287,7 +341,9 @@ class Replica:
                 )
             machine.apply(entry)
             self.applied = entry.last
-            if entry.kind is EntryKind.SNAPSHOT:
+            if entry.kind is EntryKind.CONFIGURATION:
+                self.members.on_committed(decode_configuration(entry), entry.last)
+            elif entry.kind is EntryKind.SNAPSHOT:
                 self.applied_position = Position(entry.last, entry.term, entry.crc, entry.stamp)
                 self.snapshots.take(self.applied_position)
             self.snapshots.log_bytes += len(entry.record)
@@ -296,18 +352,7 @@ class Replica:
         self.applied_position = Position(last.last, last.term, last.crc, last.stamp)
         self.core.applied_to(last.last)
         if self.leadership.serving and self.snapshots.due(self.applied):
-            self._ask_for_snapshot()
-
-    def _ask_for_snapshot(self) -> None:
-        """Append the entry at whose index every node takes a snapshot."""
-        try:
-            now = self._scheduler.time()
-            index = self.core.propose(b"", 1, self._wall(), now, kind=EntryKind.SNAPSHOT)
-        except Busy:
-            return  # asked again after the next commit
-        if index is not None:
-            self.snapshots.asked_for = index
-            self.kick()
+            self.take_snapshot()  # one that is refused is asked for again after the next commit
 
     def _on_leadership(self, leadership: Leadership) -> None:
         before = self.leadership
@@ -320,7 +365,7 @@ class Replica:
                 leadership.term,
                 leadership.leader or "-",
             )
-            self._read_lost()
+            self._reading.give_up()
         self._owner.on_leadership(leadership)
 
     def _has_nothing_else(self) -> bool:
@@ -332,92 +377,8 @@ class Replica:
             self.fail(error)
         if not self.stopped:
             self.core.saved(number, self._scheduler.time())
+            self._proposing.on_saved()
             self._pass_soon()
-
-    # Proposing.
-
-    def _hand_in_commands(self, now: float) -> None:
-        core = self.core
-        if core.role is Role.LEADER:
-            self._append_commands(now)
-        elif core.leader is not None and core.leader in self._network.connected():
-            for payload, count in self._batches():
-                self._network.send(core.leader, Proposal(core.term, 0, 0, count, payload))
-            self.forget_proposals()
-
-    def _append_commands(self, now: float) -> None:
-        """Into the log, as far as it takes them; the rest waits for a later pass."""
-        handed_in = 0
-        try:
-            for payload, count in self._batches():
-                if self.core.propose(payload, count, self._wall(), now) is None:
-                    break  # handing over: the commands wait for the next leader
-                handed_in += count
-        except Busy:
-            pass  # commits will free room, and every commit ends in another pass
-        if handed_in == len(self._commands):
-            self.forget_proposals()
-        else:
-            self._command_bytes -= sum(map(len, self._commands[:handed_in]))
-            del self._commands[:handed_in]
-
-    def _batches(self) -> list[tuple[bytes, int]]:
-        """The waiting commands, joined into payloads of at most `record_bytes_max`."""
-        commands = self._commands
-        if self._command_bytes <= self._limits.record_bytes_max:
-            return [(b"".join(commands), len(commands))]
-        batches: list[tuple[bytes, int]] = []
-        start, size = 0, 0
-        for at, command in enumerate(commands):
-            if size and size + len(command) > self._limits.record_bytes_max:
-                batches.append((b"".join(commands[start:at]), at - start))
-                start, size = at, 0
-            size += len(command)
-        batches.append((b"".join(commands[start:]), len(commands) - start))
-        return batches
-
-    def _on_proposal(self, proposal: Proposal) -> None:
-        """Commands of another node. Dropped when this node cannot take them: their sender asks again."""
-        if self.core.role is not Role.LEADER or self.overloaded:
-            return
-        try:
-            self.core.propose(proposal.payload, proposal.count, self._wall(), self._scheduler.time())
-        except Busy:
-            logger.debug("%s: busy, dropped a proposal of %d commands", self.me, proposal.count)
-
-    # Reading.
-
-    def _start_read(self, now: float) -> None:
-        core = self.core
-        if core.leader is None:
-            return  # asked again when there is one
-        self._context += 1
-        self._read_context = self._context
-        self._read_index = None
-        self._read_wanted = False
-        note = self._owner.on_read_start()
-        floor = self._owner.on_note(note) if core.role is Role.LEADER else Index(0)
-        self._read_retry_at = now + self._timing.election_timeout
-        try:
-            core.read(self._context, now, floor=floor, note=note)
-        except Busy:
-            pass  # asked again when the time for an answer is over, like a question that was lost
-
-    def _end_read(self) -> None:
-        self._read_context = 0
-        self._read_index = None
-        self._read_retry_at = float("inf")
-        self._owner.on_read_done()
-        if self._read_wanted:
-            self.kick()
-
-    def _read_lost(self) -> None:
-        """Give the round up; its reads go into the next one, which has a context of its own (bug class 28)."""
-        self._read_retry_at = float("inf")
-        if self._read_context:
-            self._read_context = 0
-            self._read_index = None
-            self._read_wanted = True
 
     # The log behind a snapshot. Both run on the sync worker, in order with the saves.
 
@@ -458,6 +419,7 @@ class Replica:
             self.applied = meta.position.index
             self.applied_position = meta.position
             self.core.restored(meta)
+            self.members.on_committed(meta.configuration, meta.position.index)
             self._owner.on_restored()
             done()
         except Exception as error:
@@ -478,6 +440,12 @@ class Replica:
     def _on_timer(self) -> None:
         self._timer = None
         self._pass()
+
+    def _fence(self, index: Index) -> None:
+        """This node's state is not what the quorum's is: stop at once, and remember it before saying so."""
+        error = Diverged(f"the state of this node differs from that of the quorum at index {index}: rebuild this node")
+        self.stop()
+        self._sync_worker.submit(lambda: self.store.fence(index), lambda _, failed: self.fail(failed or error))
 
     def fail(self, error: BaseException) -> None:
         """Stop for good: a node that cannot trust its disk or its own state must not go on (R6)."""

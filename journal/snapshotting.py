@@ -92,7 +92,7 @@ class Snapshotting:
         self.newest = position.index
         self.log_bytes = 0
         chunks = self._machine_chunks()
-        configuration = self._store.configuration
+        configuration = self._replica.core.configuration_at(position.index)
         self._worker.submit(
             lambda: self._store.snapshots.begin(position, configuration),
             lambda writer, error: self._taken(writer, chunks, error),

@@ -77,27 +77,128 @@ class HardState:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """Who belongs to the cluster. `outgoing` is the old half of a joint configuration, or empty."""
+    """Who belongs to the cluster, and in which role. Every tuple of names is sorted and without repetition.
+
+    A change of voters goes through up to three of these, one entry each: new voters first receive the log as
+    `learners` while `target` says where it goes; then both halves decide together (`outgoing`); then `voters`
+    alone.
+    """
 
     voters: tuple[NodeId, ...]
     outgoing: tuple[NodeId, ...] = ()
+    """The old half of a joint configuration, or empty."""
     learners: tuple[NodeId, ...] = ()
+    """They receive the log and have no say; they become voters when they have caught up."""
+    observers: tuple[NodeId, ...] = ()
+    """They pull the log from anybody and have no say. One that still is in a half with a say becomes an
+    observer when it leaves that."""
+    target: tuple[NodeId, ...] = ()
+    """The voters that a change under way will end with, until it is joint; else empty."""
+    addresses: tuple[tuple[NodeId, str], ...] = ()
+    """Where members listen for their peers, `host:port`, sorted by name; those that are missing are known otherwise."""
+    preferred: NodeId | None = None
+    """The voter that should lead whenever it can."""
 
     def check(self) -> None:
         """Raise ValueError for a configuration that can never work."""
         if not self.voters:
             raise ValueError("a configuration needs at least one voter")
-        for name, half in (("voters", self.voters), ("outgoing", self.outgoing), ("learners", self.learners)):
+        names = {
+            "voters": self.voters,
+            "outgoing": self.outgoing,
+            "learners": self.learners,
+            "observers": self.observers,
+            "target": self.target,
+            "addresses": tuple(name for name, _ in self.addresses),
+        }
+        for name, half in names.items():
             if list(half) != sorted(set(half)):
                 raise ValueError(f"{name} must be sorted and without repetition: {half}")
-        both = set(self.learners) & (set(self.voters) | set(self.outgoing))
+        both = set(self.learners) & {*self.voters, *self.outgoing, *self.observers}
         if both:
-            raise ValueError(f"{sorted(both)} cannot be learner and voter at once")
+            raise ValueError(f"{sorted(both)} cannot be a learner and something else at once")
+        staying = set(self.voters) if self.outgoing or not self.target else set(self.target)
+        both = set(self.observers) & staying
+        if both:
+            raise ValueError(f"{sorted(both)} cannot be a voter and an observer at once")
+        if self.target and (self.outgoing or set(self.target) - {*self.voters, *self.learners}):
+            raise ValueError(f"target {self.target} does not follow from voters and learners")
+        if self.preferred is not None and self.preferred not in {*self.voters, *self.target}:
+            raise ValueError(f"preferred leader {self.preferred} is not a voter")
 
     @property
     def members(self) -> tuple[NodeId, ...]:
-        """Everybody who receives the log, sorted."""
+        """Everybody who belongs to the cluster in any role, sorted."""
+        return tuple(sorted({*self.receivers, *self.observers}))
+
+    @property
+    def receivers(self) -> tuple[NodeId, ...]:
+        """Everybody whom the leader sends the log, sorted."""
         return tuple(sorted({*self.voters, *self.outgoing, *self.learners}))
+
+    @property
+    def changing(self) -> bool:
+        """A change of voters is under way."""
+        return bool(self.outgoing or self.target)
+
+    def has_say(self, node: NodeId) -> bool:
+        """Whether a node votes."""
+        return node in self.voters or node in self.outgoing
+
+    @property
+    def fields(self) -> list[object]:
+        """What travels and lies on disk: lists of text, in this order."""
+        halves = (self.voters, self.outgoing, self.learners, self.observers, self.target)
+        return [*map(list, halves), [list(pair) for pair in self.addresses], self.preferred]
+
+    @staticmethod
+    def from_fields(fields: object) -> Configuration:
+        """The reverse of `fields`, checked. Raises ValueError."""
+        if not isinstance(fields, list | tuple) or len(fields) != _CONFIGURATION_FIELDS:
+            raise ValueError(f"a configuration has {_CONFIGURATION_FIELDS} fields")
+        voters, outgoing, learners, observers, target, addresses, preferred = fields
+        configuration = Configuration(
+            _nodes(voters),
+            _nodes(outgoing),
+            _nodes(learners),
+            _nodes(observers),
+            _nodes(target),
+            tuple((NodeId(name), address) for name, address in map(_pair, _items(addresses))),
+            None if preferred is None else NodeId(_text(preferred)),
+        )
+        configuration.check()
+        return configuration
+
+
+_CONFIGURATION_FIELDS = 7
+_MEMBERS_MAX = 1024
+
+
+def _items(value: object) -> list[object]:
+    if not isinstance(value, list | tuple) or len(value) > _MEMBERS_MAX:
+        raise ValueError(f"a list of at most {_MEMBERS_MAX} members is expected")
+    return list(value)
+
+
+def _text(value: object) -> str:
+    if type(value) is not str:
+        raise ValueError(f"a member's name must be text, not {type(value).__name__}")
+    return value
+
+
+def _texts(value: object) -> list[str]:
+    return [_text(item) for item in _items(value)]
+
+
+def _nodes(value: object) -> tuple[NodeId, ...]:
+    return tuple(map(NodeId, _texts(value)))
+
+
+def _pair(value: object) -> tuple[str, str]:
+    name, *rest = _texts(value) or [""]
+    if len(rest) != 1:
+        raise ValueError("an address belongs to one member")
+    return name, rest[0]
 
 
 @dataclass(frozen=True, slots=True)

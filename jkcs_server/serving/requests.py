@@ -28,9 +28,10 @@ from jkcs_server.serving.watches import WatchHub
 from jkcs_server.tree.commands import EXPIRE, OPEN
 from jkcs_server.tree.machine import TreeMachine
 from journal.clock import Handle, Scheduler
+from journal.raft.messages import AdminReply, AdminRequest
 from journal.raft.ready import Leadership, Role
 from journal.replica import Replica
-from journal.values import Index
+from journal.values import Configuration, Index, NodeId
 
 logger = logging.getLogger("jkcs_server.requests")
 
@@ -288,6 +289,15 @@ class Requests:
         if leadership.leader is not None and known != self._known:
             self._known = known
             self._propose_all_again()
+
+    def on_configuration(self, configuration: Configuration) -> None:
+        """Clients have no part in it."""
+
+    def on_proposal_reply(self, context: int, index: Index) -> None:
+        """Nothing here asks for one: outcomes come out of the log."""
+
+    def on_admin(self, sender: NodeId, message: AdminRequest | AdminReply) -> None:
+        """Nobody here administers."""
 
     def on_restored(self) -> None:
         """Events and outcomes of the gap were not told: clients come back and ask for what they missed."""

@@ -27,12 +27,17 @@ from crc32c import crc32c
 from journal.errors import CorruptRecord, PeerRefused
 from journal.limits import Limits
 from journal.raft.messages import (
+    AdminReply,
+    AdminRequest,
     Append,
     AppendReply,
     Heartbeat,
     HeartbeatReply,
     Message,
     Proposal,
+    ProposalReply,
+    PullReply,
+    PullRequest,
     ReadReply,
     ReadRequest,
     SnapshotChunk,
@@ -42,7 +47,7 @@ from journal.raft.messages import (
     VoteRequest,
 )
 from journal.record import read_entries
-from journal.values import INDEX_MAX, Configuration, Index, NodeId, Position, SnapshotMeta, Term
+from journal.values import INDEX_MAX, Configuration, Entry, Index, Position, SnapshotMeta, Term
 
 HEADER_BYTES_MAX = 64 * 1024 - 1
 """A header holds numbers and the names of members; what can grow large is body."""
@@ -63,6 +68,7 @@ _U32: _Kind = (int, 2**32 - 1)
 _U16: _Kind = (int, 2**16 - 1)
 _U8: _Kind = (int, 2**8 - 1)
 _FLAG: _Kind = (bool, 0)
+_NAME: _Kind = (str, 0)
 _NAMES: _Kind = (list, 0)
 _DIGEST: _Kind = (bytes, 0)
 
@@ -107,17 +113,14 @@ def _build_chunk(
     at_term: int,
     crc: int,
     stamp: int,
-    voters: list[object],
-    outgoing: list[object],
-    learners: list[object],
+    configuration_fields: list[object],
     size: int,
     digest: bytes,
     offset: int,
     data: bytes,
 ) -> SnapshotChunk:
-    configuration = Configuration(_names(voters), _names(outgoing), _names(learners))
     try:
-        configuration.check()
+        configuration = Configuration.from_fields(configuration_fields)
     except ValueError as error:
         raise CorruptRecord(f"snapshot chunk of index {index}: {error}") from error
     if len(digest) > DIGEST_BYTES_MAX:
@@ -128,14 +131,16 @@ def _build_chunk(
     return SnapshotChunk(Term(term), SnapshotMeta(position, configuration, size, digest), offset, data)
 
 
-def _names(values: list[object]) -> tuple[NodeId, ...]:
-    for value in values:
-        if type(value) is not str:
-            raise CorruptRecord(f"a member's name must be text, not {type(value).__name__}")
-    return tuple(cast("list[NodeId]", values))
+def _build_proposal(
+    term: int, machine: int, partition: int, count: int, context: int, ack: int, payload: bytes
+) -> Proposal:
+    return Proposal(Term(term), machine, partition, count, payload, context, ack)
 
 
 _APPEND_NUMBER = 3
+_PULL_REPLY_NUMBER = 15
+_WITH_ENTRIES = (_APPEND_NUMBER, _PULL_REPLY_NUMBER)
+"""Their entries are the body; they carry their own checksums."""
 
 _TYPES: tuple[_Type, ...] = (
     _type(
@@ -145,7 +150,7 @@ _TYPES: tuple[_Type, ...] = (
     ),
     _type(2, VoteReply, {"term": _NUMBER, "granted": _FLAG, "pre": _FLAG}),
     _type(
-        _APPEND_NUMBER,  # its entries are the body; they carry their own checksums
+        _APPEND_NUMBER,
         Append,
         {
             "term": _NUMBER,
@@ -167,8 +172,23 @@ _TYPES: tuple[_Type, ...] = (
             "hint_term": _NUMBER,
         },
     ),
-    _type(5, Heartbeat, {"term": _NUMBER, "commit": _NUMBER, "round": _NUMBER}),
-    _type(6, HeartbeatReply, {"term": _NUMBER, "round": _NUMBER, "idle": _FLAG}),
+    _type(
+        5,
+        Heartbeat,
+        {
+            "term": _NUMBER,
+            "commit": _NUMBER,
+            "round": _NUMBER,
+            "checkpoint": _NUMBER,
+            "attested": _NUMBER,
+            "attested_digest": _NUMBER,
+        },
+    ),
+    _type(
+        6,
+        HeartbeatReply,
+        {"term": _NUMBER, "round": _NUMBER, "idle": _FLAG, "checkpoint": _NUMBER, "digest": _NUMBER},
+    ),
     _type(7, TimeoutNow, {"term": _NUMBER}),
     _type(8, ReadRequest, {"term": _NUMBER, "context": _NUMBER, "floor": _NUMBER}, bulk="note"),
     _type(9, ReadReply, {"term": _NUMBER, "context": _NUMBER, "index": _NUMBER}),
@@ -181,9 +201,7 @@ _TYPES: tuple[_Type, ...] = (
             "meta.position.term": _NUMBER,
             "meta.position.crc": _U32,
             "meta.position.stamp": _NUMBER,
-            "meta.configuration.voters": _NAMES,
-            "meta.configuration.outgoing": _NAMES,
-            "meta.configuration.learners": _NAMES,
+            "meta.configuration.fields": _NAMES,
             "meta.size": _NUMBER,
             "meta.digest": _DIGEST,
             "offset": _NUMBER,
@@ -192,7 +210,40 @@ _TYPES: tuple[_Type, ...] = (
         build=_build_chunk,
     ),
     _type(11, SnapshotReply, {"term": _NUMBER, "index": _NUMBER, "offset": _NUMBER, "installed": _FLAG}),
-    _type(12, Proposal, {"term": _NUMBER, "machine": _U8, "partition": _U16, "count": _U32}, bulk="payload"),
+    _type(
+        12,
+        Proposal,
+        {
+            "term": _NUMBER,
+            "machine": _U8,
+            "partition": _U16,
+            "count": _U32,
+            "context": _NUMBER,
+            "ack": _U8,
+        },
+        bulk="payload",
+        build=_build_proposal,
+    ),
+    _type(13, ProposalReply, {"term": _NUMBER, "context": _NUMBER, "ack": _U8, "index": _NUMBER}),
+    _type(14, PullRequest, {"term": _NUMBER, "after": _NUMBER, "wait": _FLAG}),
+    _type(
+        _PULL_REPLY_NUMBER,
+        PullReply,
+        {
+            "term": _NUMBER,
+            "leader": _NAME,
+            "hops": _U8,
+            "compacted": _FLAG,
+            "attested": _NUMBER,
+            "attested_digest": _NUMBER,
+            "previous_index": _NUMBER,
+            "previous_term": _NUMBER,
+            "previous_crc": _U32,
+            "commit": _NUMBER,
+        },
+    ),
+    _type(16, AdminRequest, {"term": _NUMBER, "context": _NUMBER}, bulk="body"),
+    _type(17, AdminReply, {"term": _NUMBER, "context": _NUMBER}, bulk="body"),
 )
 _BY_NUMBER = {row.number: row for row in _TYPES}
 _BY_CLASS = {row.message: row for row in _TYPES}
@@ -206,9 +257,9 @@ def encode(message: Message) -> list[bytes]:
     """
     row = _BY_CLASS[type(message)]
     body: list[bytes]
-    if row.number == _APPEND_NUMBER:
-        body = [entry.record for entry in cast("Append", message).entries]
-        header = _packer.pack((_APPEND_NUMBER, *row.take(message)))
+    if row.number in _WITH_ENTRIES:
+        body = [entry.record for entry in cast("Append | PullReply", message).entries]
+        header = _packer.pack((row.number, *row.take(message)))
     elif row.bulk is not None:
         bulk = row.bulk(message)
         body = [bulk] if bulk else []
@@ -297,8 +348,8 @@ class Decoder:
         for value, (kind, bound) in zip(fields, row.kinds, strict=True):
             if type(value) is not kind or (kind is int and not 0 <= value <= bound):
                 raise CorruptRecord(_complaint(row, fields))
-        if row.number == _APPEND_NUMBER:
-            return self._append(fields, body)
+        if row.number in _WITH_ENTRIES:
+            return row.build(*fields, self._entries(row, fields, body))
         if row.bulk is None:
             if len(body):
                 raise CorruptRecord(f"{row.message.__name__} has a body of {len(body)} bytes, and should have none")
@@ -309,12 +360,14 @@ class Decoder:
             raise CorruptRecord(f"Proposal of {len(body)} bytes, limit {self._record_bytes_max}")
         return row.build(*fields, bytes(body))
 
-    def _append(self, fields: list[Any], body: memoryview) -> Append:
-        term, previous_index, previous_term, previous_crc, commit = fields
+    def _entries(self, row: _Type, fields: list[Any], body: memoryview) -> list[Entry]:
+        """The records that follow what the last fields of the header tell."""
+        previous_index, _, previous_crc, _ = fields[-4:]
         entries = read_entries(body, previous_crc, self._record_bytes_max)
         if entries and entries[0].first != previous_index + 1:
-            raise CorruptRecord(f"Append after index {previous_index} begins with index {entries[0].first}")
-        return Append(term, previous_index, previous_term, previous_crc, commit, entries)
+            name = row.message.__name__
+            raise CorruptRecord(f"{name} after index {previous_index} begins with index {entries[0].first}")
+        return entries
 
     def _unpack(self, header: memoryview) -> list[Any]:
         unpacker = self._unpacker

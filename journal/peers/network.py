@@ -7,8 +7,10 @@ messages mean.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
+from journal.peers.handshake import Refusal
 from journal.raft.messages import Message
 from journal.values import NodeId
 
@@ -19,6 +21,16 @@ class Receiver(Protocol):
     These must not raise: an error of the receiver's own concerns the whole node, not the connection on
     whose behalf it was called.
     """
+
+    @property
+    def incarnation(self) -> bytes:
+        """Of this node's data directory: what others know it by, beside its name."""
+
+    def judge(self, peer: NodeId, incarnation: bytes) -> Refusal | None:
+        """Whether to speak with a node that says it is `peer`. Asked for each connection, in both directions."""
+
+    def on_refused(self, peer: NodeId, refusal: Refusal) -> None:
+        """`peer` does not speak with this node."""
 
     def on_message(self, sender: NodeId, message: Message) -> None:
         """`message` is well formed and came from the member `sender`; what it claims is still to be judged."""
@@ -39,6 +51,12 @@ class Network(Protocol):
 
     def send(self, to: NodeId, message: Message) -> None:
         """Send if possible, without waiting; dropped when the peer is not connected or its queue is full."""
+
+    def set_members(self, addresses: Mapping[NodeId, str]) -> None:
+        """The other members from now on, and where they listen (`host:port`, empty where that is known otherwise).
+
+        New ones are connected with, the connections with others are ended.
+        """
 
     def connected(self) -> tuple[NodeId, ...]:
         """The peers that `send` reaches at present, sorted."""

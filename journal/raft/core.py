@@ -14,14 +14,18 @@ from collections.abc import Callable
 
 from journal.errors import Busy
 from journal.raft.candidate import Candidate
+from journal.raft.changes import CoreChanges
 from journal.raft.follower import Follower
 from journal.raft.leader import Leader
 from journal.raft.log import Log
 from journal.raft.messages import (
+    FROM_LEADERS,
+    NOT_FOR_THE_CORE,
     Append,
     Heartbeat,
     Message,
-    Proposal,
+    PullReply,
+    PullRequest,
     ReadReply,
     ReadRequest,
     SnapshotChunk,
@@ -30,9 +34,8 @@ from journal.raft.messages import (
     VoteRequest,
 )
 from journal.raft.outdated import answer_outdated
-from journal.raft.progress import PeerStatus, ProgressState
 from journal.raft.quorum import VoteResult
-from journal.raft.ready import Leadership, ReadGrant, Ready, Role
+from journal.raft.ready import Leadership, ReadGrant, Ready
 from journal.raft.state import CEILING, CoreConfig, State
 from journal.raft.voter import grants, is_absurd, is_disruptive
 from journal.values import (
@@ -51,7 +54,7 @@ from journal.values import (
 __all__ = ["Core", "CoreConfig"]
 
 
-class Core:
+class Core(CoreChanges):
     """One node's part in the consensus.
 
     `applied` is what the machine already holds when the node starts (its snapshot), `chance` gives numbers
@@ -72,29 +75,31 @@ class Core:
         withheld: Index = START.index,
     ) -> None:
         configuration.check()
-        self._state = State(config, configuration, hard_state, log, applied, now, chance, withheld)
-        self._known = frozenset(self._state.peers)
+        super().__init__(State(config, configuration, hard_state, log, applied, now, chance, withheld))
         self._follower = Follower(self._state)
         self._candidate: Candidate | None = None
-        self._leader: Leader | None = None
-        """At most one of candidate and leader exists; while neither does, this node follows."""
+        """At most one of candidate and leader exists; while neither does, this node follows or observes."""
         self._number = 0
         """The number of the newest Ready."""
         self._hard_state_number = 0
         """The newest Ready that carried a hard state."""
         self._shown = self._leadership()
-        """What the driver was last told of the leadership."""
+        """What the driver was last told of the leadership ..."""
+        self._shown_configuration = self._state.configuration
+        """... and of the members."""
 
     # Facts
 
     def step(self, sender: NodeId, message: Message, now: float) -> None:
         """Take in a message from another node. Raises CorruptRecord when a log is damaged: the node must stop."""
-        assert not isinstance(message, Proposal), "proposals are forwarded by the driver, not by the core"
-        if sender not in self._known:
+        assert not isinstance(message, NOT_FOR_THE_CORE), f"the driver's own: {type(message).__name__}"
+        if sender not in self._state.known and not self._may_be_newer(sender, message):
             return
         self._state.now = now
         if isinstance(message, VoteRequest):
             self._on_vote_request(sender, message)
+        elif isinstance(message, PullRequest):
+            self._source.on_request(sender, message)
         elif message.term == self._state.term or self._enters(sender, message):
             self._on_current(sender, message)
 
@@ -106,6 +111,8 @@ class Core:
         if self._leader is not None:
             if not self._leader.tick():
                 self._follow_nobody(self._state.term)
+        elif self._state.observer:
+            self._observer.tick()
         elif self._candidate is not None or self._follower.election_due():
             self._campaign_or_wait()
 
@@ -116,7 +123,7 @@ class Core:
             return self._leader.deadline
         if self._candidate is not None:
             return self._candidate.deadline
-        return self._follower.deadline
+        return self._observer.deadline if self._state.observer else self._follower.deadline
 
     def propose(
         self,
@@ -156,28 +163,21 @@ class Core:
         state.send(state.leader, ReadRequest(state.term, context, floor, note))
         return True
 
-    def transfer(self, target: NodeId | None, now: float) -> bool:
-        """Hand the leadership over, to the most caught-up voter when `target` is None (thesis 3.10).
-
-        False when this node does not lead or there is no such voter. Gives up after an election timeout.
-        """
-        self._state.now = now
-        return self._leader is not None and self._leader.transfer(target)
-
     def peer_lost(self, peer: NodeId, now: float) -> None:
         """The connection with a peer was reset, and what was in flight with it is lost."""
         state = self._state
         state.now = now
-        if peer not in self._known:
-            return
+        self._source.peer_lost(peer)
         if self._leader is not None:
             self._leader.peer_lost(peer)
+        elif state.observer:
+            self._observer.peer_lost(peer)
         elif self._candidate is None and state.leader == peer:
             self._follower.leader_lost()
 
     def peer_has_clients(self, peer: NodeId) -> None:
         """A peer acts for a client: from now on it is told of each commit at once."""
-        if self._leader is not None and peer in self._known:
+        if self._leader is not None:
             self._leader.peer_has_clients(peer)
 
     def saved(self, number: int, now: float) -> None:
@@ -227,12 +227,20 @@ class Core:
         assert state.log.durable == state.log.last_index, (state.log.durable, state.log.last_index)
         state.restoring = None
         state.log.restore(meta.position)
+        state.base = meta.configuration
+        state.configure()
+        state.digests.clear()
         state.commit = state.applying = state.applied = index
+        self._observer.installed()
 
     def compacted(self, start: Position) -> None:
         """The storage has cut its log up to `start`, which a snapshot covers."""
-        assert start.index <= self._state.applied, (start, self._state.applied)
-        self._state.log.compacted(start)
+        state = self._state
+        assert start.index <= state.applied, (start, state.applied)
+        state.base = state.configuration_at(start.index)
+        state.log.forget_configurations(start.index)
+        state.configure()
+        state.log.compacted(start)
 
     # Effects
 
@@ -242,6 +250,9 @@ class Core:
         state = self._state
         if self._leader is not None:
             self._leader.flush()
+        if self._source.has_observers:
+            self._source.flush()
+        configuration = self._take_configuration()
         log = state.log
         committed: list[Entry] = []
         if state.applying < state.commit and state.applying < log.durable:
@@ -250,6 +261,7 @@ class Core:
         if not (
             committed
             or leadership
+            or configuration
             or log.handed < log.last_index
             or state.messages
             or state.replies
@@ -271,6 +283,7 @@ class Core:
             state.chunks,
             state.snapshots_wanted,
             leadership,
+            configuration,
         )
         state.messages, state.replies, state.reads = [], [], []
         state.chunks, state.snapshots_wanted = [], []
@@ -301,6 +314,23 @@ class Core:
         """Whether term and vote of now are in what was saved up to Ready `number`, not only earlier ones."""
         return number >= self._hard_state_number and not self._state.hard_state_changed
 
+    def _take_configuration(self) -> Configuration | None:
+        """The newest configuration when it is news; this node's role follows it."""
+        state = self._state
+        configuration, shown = state.configuration, self._shown_configuration
+        if configuration is shown:
+            return None
+        self._shown_configuration = configuration
+        if configuration == shown:
+            return None
+        if self._candidate is not None and not state.voter:
+            self._follow_nobody(state.term)
+        if self._leader is None and self._candidate is None and state.role is not state.resting_role():
+            state.role = state.resting_role()
+            self._observer.deadline = state.now
+            self._follower.wait_until(state.now + state.election_wait())
+        return configuration
+
     def _take_leadership(self) -> Leadership | None:
         state, shown = self._state, self._shown
         serving = self._leader is not None and state.applying >= self._leader.first_index
@@ -320,6 +350,16 @@ class Core:
 
     # Terms
 
+    def _may_be_newer(self, stranger: NodeId, message: Message) -> bool:
+        """Whether a node that is no member as far as this one knows must be heard all the same.
+
+        A leader or candidate may be in a configuration that has not reached this node yet (Raft 6); one that has
+        left is listened to until it knows. Everybody else was asked nothing (RELIABILITY 8, 43).
+        """
+        if isinstance(message, FROM_LEADERS):
+            return True
+        return self._leader is not None and self._leader.lets_go(stranger)
+
     def _enters(self, sender: NodeId, message: Message) -> bool:
         """Sort out a message of another term; True when it is to be handled in the term this node is in now."""
         state = self._state
@@ -337,7 +377,12 @@ class Core:
 
     def _on_current(self, sender: NodeId, message: Message) -> None:
         """Hand a message of the current term to whom it concerns."""
-        if isinstance(message, (Append, Heartbeat, SnapshotChunk)):
+        if isinstance(message, PullReply):
+            if self._state.observer:
+                self._observer.on_reply(sender, message)
+        elif isinstance(message, SnapshotChunk) and self._state.observer:
+            self._follower.on_snapshot_chunk(sender, message)
+        elif isinstance(message, (Append, Heartbeat, SnapshotChunk)):
             self._on_leader_message(sender, message)
         elif self._leader is not None:
             self._leader.step(sender, message)
@@ -357,7 +402,7 @@ class Core:
         if self._candidate is not None or state.leader != leader:
             assert state.leader is None or state.leader == leader, (state.term, state.leader, leader)
             self._candidate = None
-            state.role = self._resting_role()
+            state.role = state.resting_role()
             self._follower.follow(leader)
         if isinstance(message, Append):
             self._follower.on_append(leader, message)
@@ -424,72 +469,7 @@ class Core:
             wait = state.retry_wait()
         deadline = self.deadline if wait is None else state.now + wait
         self._leader = self._candidate = None
-        state.role = self._resting_role()
+        state.role = state.resting_role()
         state.leader = None
         state.enter_term(term)
         self._follower.wait_until(deadline)
-
-    def _resting_role(self) -> Role:
-        return Role.FOLLOWER if self._state.voter else Role.LEARNER
-
-    # What a driver and its users may look at
-
-    @property
-    def idle(self) -> bool:
-        """Whether this node has no clients: the leader then spares it notices of each commit. Set by the driver."""
-        return self._state.idle
-
-    @idle.setter
-    def idle(self, idle: bool) -> None:
-        self._state.idle = idle
-
-    @property
-    def role(self) -> Role:
-        return self._state.role
-
-    @property
-    def term(self) -> Term:
-        return self._state.term
-
-    @property
-    def leader(self) -> NodeId | None:
-        return self._state.leader
-
-    @property
-    def vote(self) -> NodeId | None:
-        return self._state.vote
-
-    @property
-    def commit(self) -> Index:
-        return self._state.commit
-
-    @property
-    def applied(self) -> Index:
-        return self._state.applied
-
-    @property
-    def last_index(self) -> Index:
-        return self._state.log.last_index
-
-    @property
-    def durable(self) -> Index:
-        """Last index on this node's own disk."""
-        return self._state.log.durable
-
-    @property
-    def withheld(self) -> Index:
-        """Above 0 while this node keeps out of elections because its disk lost what it had acknowledged."""
-        return self._state.withheld if self._state.withholds() else Index(0)
-
-    @property
-    def serving(self) -> bool:
-        """Whether this node leads and the no-op of its term was handed to the machine."""
-        return self._leader is not None and self._state.applying >= self._leader.first_index
-
-    def peers_in_snapshot(self) -> tuple[NodeId, ...]:
-        """The peers that wait for a snapshot from this leader, sorted."""
-        return tuple(status.peer for status in self.progress() if status.state is ProgressState.SNAPSHOT)
-
-    def progress(self) -> tuple[PeerStatus, ...]:
-        """How far each peer is, sorted by name; empty on a node that does not lead."""
-        return self._leader.status() if self._leader is not None else ()

@@ -92,6 +92,7 @@ class Follower:
         if match is None:
             self._refuse(leader, message)
             return
+        state.configure_if_changed()
         # Only what is known to agree with the leader may commit (RELIABILITY 16).
         commit = min(message.commit, match)
         is_notice = not message.entries and commit > state.commit
@@ -108,7 +109,11 @@ class Follower:
         if state.restoring is None:
             # The leader names no more than it knows to be here; a disk that lost it may hold less.
             state.commit_to(min(message.commit, state.log.last_index))
-        state.send(leader, HeartbeatReply(state.term, message.round, state.idle))
+        digests = state.digests
+        digests.attest(message.attested, message.attested_digest)
+        mine = digests.at(message.checkpoint)
+        known = (message.checkpoint, mine) if mine is not None else (Index(0), 0)
+        state.send(leader, HeartbeatReply(state.term, message.round, state.idle, *known))
 
     def on_snapshot_chunk(self, leader: NodeId, message: SnapshotChunk) -> None:
         self._heard()

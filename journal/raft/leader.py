@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections import deque
 
-from journal.errors import Busy, LogCompacted
+from journal.errors import Busy, ChangeRefused, LogCompacted
+from journal.raft.digests import Poll
+from journal.raft.membership import Membership
 from journal.raft.messages import (
     Append,
     AppendReply,
@@ -26,8 +28,11 @@ from journal.raft.quorum import has_quorum, quorum_value
 from journal.raft.reads import ReadQueue
 from journal.raft.ready import ReadGrant, Role
 from journal.raft.state import CEILING, State
-from journal.record import make_entry
-from journal.values import RECORD_HEADER_BYTES, Entry, EntryKind, Index, NodeId
+from journal.record import encode_configuration, make_entry
+from journal.values import RECORD_HEADER_BYTES, Configuration, Entry, EntryKind, Index, NodeId
+
+PREFER_PAUSE_MAX = 60.0
+"""Seconds between two tries to hand over to the preferred leader, when they keep failing."""
 
 _REPLICATE = ProgressState.REPLICATE
 """Asked of each peer in each pass; an enumeration's member is slow to look up."""
@@ -41,8 +46,13 @@ class Leader:
         "_disk_wanted",
         "_heartbeat_at",
         "_in_order",
+        "_membership",
+        "_poll",
+        "_prefer_at",
+        "_prefer_pause",
         "_progress",
         "_reads",
+        "_retiring",
         "_round",
         "_state",
         "_transfer_deadline",
@@ -61,11 +71,18 @@ class Leader:
         log, timing = state.log, state.timing
         self.first_index = Index(log.last_index + 1)
         """The no-op with which the leadership opens: everything from here on is of our own term."""
-        self._in_order = [
-            Progress(peer, self.first_index, state.now, timing.heartbeat_interval, timing.election_timeout)
-            for peer in state.peers
-        ]
-        self._progress = {progress.peer: progress for progress in self._in_order}
+        self._in_order: list[Progress] = []
+        """Sorted by name."""
+        self._progress: dict[NodeId, Progress] = {}
+        """Everybody to whom the log is sent: the receivers, and those who have just ceased to be one until they
+        know of it."""
+        self._follow_configuration()
+        self._membership = Membership(state, self.first_index, self._append_configuration)
+        self._poll = Poll()
+        self._prefer_at = state.now
+        """The preferred leader is not asked to take over before ..."""
+        self._prefer_pause = timing.election_timeout
+        """... and after a failure not for so long."""
         self._reads = ReadQueue(state.limits.reads_waiting_max)
         self._round = 0
         """The newest heartbeat round."""
@@ -75,6 +92,8 @@ class Leader:
         self._transferee: NodeId | None = None
         """Whom we hand over to; no proposals meanwhile."""
         self._transfer_deadline = 0.0
+        self._retiring = False
+        """Whoever takes over is welcome: this node was removed, or cannot write."""
         self._uncommitted: deque[Entry] = deque()
         """Entries of this leadership that are not committed."""
         self._uncommitted_bytes = 0
@@ -113,10 +132,23 @@ class Leader:
         self._maybe_commit()
 
     def peer_lost(self, peer: NodeId) -> None:
-        self._progress[peer].lost()
+        if peer in self._progress:
+            self._progress[peer].lost()
 
     def peer_has_clients(self, peer: NodeId) -> None:
-        self._progress[peer].idle = False
+        if peer in self._progress:
+            self._progress[peer].idle = False
+
+    def lets_go(self, peer: NodeId) -> bool:
+        """Whether `peer` has left and does not know it for certain yet."""
+        return peer in self._progress
+
+    @property
+    def membership(self) -> Membership:
+        """Changes of the configuration; raises ChangeRefused while leadership is handed over."""
+        if self._transferee is not None:
+            raise ChangeRefused(f"leadership is being handed over to {self._transferee}")
+        return self._membership
 
     def transfer(self, target: NodeId | None) -> bool:
         """Begin to hand over; False when there is nobody to hand over to."""
@@ -144,8 +176,10 @@ class Leader:
         if self._transferee is not None and now >= self._transfer_deadline:
             self._transferee = None
         if now >= self._heartbeat_at:
-            if not self._quorum_is_heard() or self._disk_is_stuck():
+            if not self._quorum_is_heard() or self._disk_is_stuck() or self._must_retire():
                 return False
+            self._advance_membership()
+            self._maybe_prefer()
             for progress in self._in_order:
                 if (
                     progress.state is ProgressState.SNAPSHOT
@@ -181,7 +215,12 @@ class Leader:
 
     def step(self, sender: NodeId, message: Message) -> None:
         """React to an answer or a question of the current term."""
-        progress = self._progress[sender]
+        progress = self._progress.get(sender)
+        if progress is None:
+            # An observer, or somebody who has left: nothing but questions are expected of it.
+            if isinstance(message, ReadRequest) and message.floor < CEILING and sender in self._state.known:
+                self._reads.add(sender, message.context, message.floor)
+            return
         progress.heard_at = self._state.now
         if isinstance(message, AppendReply):
             self._on_append_reply(progress, message)
@@ -210,11 +249,14 @@ class Leader:
         if progress.accepted(reply.match, state.now):
             self._maybe_commit()
             self._maybe_hand_over(progress)
+            if progress.peer in state.configuration.learners:
+                self._advance_membership()
         if progress.state is ProgressState.SNAPSHOT and progress.match >= state.log.start.index:
             progress.become_probe()
 
     def _on_heartbeat_reply(self, progress: Progress, reply: HeartbeatReply) -> None:
         progress.idle = reply.idle
+        self._poll.tell(progress.peer, reply.checkpoint, reply.digest)
         if progress.round < reply.round <= self._round:
             progress.round = reply.round
             self._maybe_answer_reads()
@@ -302,6 +344,74 @@ class Leader:
         agreed = log.agreement(limit, reply.hint_term)
         return log.start.index if agreed is None else Index(agreed + 1)
 
+    # Members
+
+    def _append_configuration(self, configuration: Configuration) -> Index:
+        """Append a configuration; it counts at once."""
+        state = self._state
+        payload = encode_configuration(configuration)
+        index = self._append(EntryKind.CONFIGURATION, payload, 1, state.log.last_stamp, 0, 0)
+        state.configure()
+        self._follow_configuration()
+        return index
+
+    def _follow_configuration(self) -> None:
+        """Send the log to whom the configuration names, and to those who leave until they have learned of it."""
+        state, timing = self._state, self._state.timing
+        for peer in state.peers:
+            if peer not in self._progress:
+                following = Index(state.log.last_index + 1)
+                self._progress[peer] = Progress(
+                    peer, following, state.now, timing.heartbeat_interval, timing.election_timeout
+                )
+        for progress in self._progress.values():
+            progress.told_configuration = False
+        self._in_order = [self._progress[peer] for peer in sorted(self._progress)]
+
+    def _advance_membership(self) -> None:
+        """Take the next step of a change under way, and let go of members that have left and know it."""
+        state = self._state
+        if self._transferee is None:
+            self._membership.advance(self._progress.__getitem__)
+        if state.configuration_index > state.commit or len(self._progress) == len(state.peers):
+            return
+        for peer in sorted(set(self._progress) - set(state.peers)):
+            progress = self._progress[peer]
+            if progress.told_configuration or not self._is_heard(progress):
+                del self._progress[peer]
+        self._in_order = [self._progress[peer] for peer in sorted(self._progress)]
+
+    def _must_retire(self) -> bool:
+        """Whether this node has no business to lead any more; it hands over first, for as long as that may take."""
+        state = self._state
+        removed = state.me not in state.configuration.voters and not state.changing
+        if state.able and not (removed and state.configuration_index <= state.commit):
+            self._retiring = False
+            return False
+        if not self._retiring:
+            self._retiring = True
+            return not self.transfer(None)
+        return self._transferee is None
+
+    def _maybe_prefer(self) -> None:
+        """Hand over to the preferred leader once it has caught up; after a failure, not again so soon."""
+        state = self._state
+        preferred = state.configuration.preferred
+        if preferred is None or preferred == state.me or state.changing or self._transferee is not None:
+            return
+        progress = self._progress.get(preferred)
+        if (
+            state.now < self._prefer_at
+            or progress is None
+            or state.commit < self.first_index
+            or progress.match < state.commit
+            or not self._is_heard(progress)
+        ):
+            return
+        self._prefer_at = state.now + self._prefer_pause
+        self._prefer_pause = min(2 * self._prefer_pause, PREFER_PAUSE_MAX)
+        self.transfer(preferred)
+
     # Commit
 
     def _maybe_commit(self) -> None:
@@ -316,6 +426,8 @@ class Leader:
         waiting = self._uncommitted
         while waiting and waiting[0].last <= index:
             self._uncommitted_bytes -= len(waiting.popleft().record) - RECORD_HEADER_BYTES
+        if state.changing:
+            self._advance_membership()
 
     def _match_of(self, node: NodeId) -> int:
         return self._state.log.durable if node == self._state.me else self._progress[node].match
@@ -344,9 +456,16 @@ class Leader:
         """Send everybody a heartbeat; its echo also answers the reads of any earlier round."""
         self._round += 1
         state = self._state
+        digests = state.digests
+        checkpoint = self._poll.advance(digests, state.configuration, state.me)
         for progress in self._in_order:
             commit = Index(min(progress.match, state.commit))
-            state.send(progress.peer, Heartbeat(state.term, commit, self._round))
+            state.send(
+                progress.peer,
+                Heartbeat(state.term, commit, self._round, checkpoint, digests.attested, digests.attested_digest),
+            )
+            if commit >= state.configuration_index:
+                progress.told_configuration = True
 
     def _maybe_answer_reads(self) -> None:
         reads = self._reads

@@ -13,12 +13,16 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from journal.errors import CorruptRecord, LogCompacted
 from journal.limits import Limits
-from journal.values import Entry, Index, Position, Term
+from journal.values import Entry, EntryKind, Index, Position, Term
+
+_CONFIGURATION = EntryKind.CONFIGURATION
+"""Asked of each entry; an enumeration's member is slow to look up."""
 
 
 class LogReader(Protocol):
@@ -55,7 +59,8 @@ class Log:
     """A tail of entries in memory over a reader of the durable ones.
 
     The caller vouches that `entries` lead from `before` to `last`, that the reader has everything between
-    `start` and `before`, and that all of it is durable.
+    `start` and `before`, and that all of it is durable. `configurations` are the entries of that kind which the
+    caller's own configuration does not know of yet, be they in memory or not.
     """
 
     __slots__ = (
@@ -66,6 +71,7 @@ class Log:
         "_lasts",
         "_reader",
         "_writes",
+        "configurations",
         "durable",
         "handed",
         "last_crc",
@@ -83,6 +89,7 @@ class Log:
         entries: list[Entry],
         last: Position,
         limits: Limits,
+        configurations: Iterable[Entry] = (),
     ) -> None:
         assert start.index <= before.index, (start, before)
         self._reader = reader
@@ -95,6 +102,8 @@ class Log:
         """The last index of each entry in memory, for bisection."""
         self._bytes = sum(len(entry.record) for entry in entries)
         self._bytes_max = limits.log_memory_bytes_max
+        self.configurations = tuple(configurations)
+        """The entries that change the configuration, oldest first, committed or not. Replaced, not changed."""
         self._writes: deque[_Write] = deque()
         """What the disk has been given and not vouched for, oldest first."""
         self.last_index: Index
@@ -159,6 +168,10 @@ class Log:
         if index == self.start.index:
             return self.start.term
         return self._entry_at(index).term
+
+    def ends_record(self, index: Index) -> bool:
+        """Whether a record of this log ends at `index`."""
+        return self.start.index <= index <= self.last_index and self._crc_at(index) is not None
 
     def agreement(self, limit: Index, term_max: Term) -> Index | None:
         """The last end of a record at or before `limit` whose term is at most `term_max`.
@@ -240,6 +253,11 @@ class Log:
             newest = self._entries[at - 1]
             self._drop_head(at, Position(newest.last, newest.term, newest.crc, newest.stamp))
 
+    def forget_configurations(self, index: Index) -> None:
+        """Entries up to `index` need not be remembered as changes of the configuration any more."""
+        if self.configurations and self.configurations[0].last <= index:
+            self.configurations = tuple(entry for entry in self.configurations if entry.last > index)
+
     def compacted(self, start: Position) -> None:
         """The durable log now begins after `start`."""
         if start.index <= self.start.index:
@@ -255,6 +273,7 @@ class Log:
         """A snapshot has taken the place of the whole log: it is empty and goes on after `position`."""
         assert position.index > self.start.index, (position, self.start)
         self.start = self._before = position
+        self.configurations = ()
         self._entries.clear()
         self._lasts.clear()
         self._bytes = 0
@@ -311,6 +330,8 @@ class Log:
         for entry in entries:
             assert entry.first == last + 1, (entry.first, last)
             last = entry.last
+            if entry.kind is _CONFIGURATION:
+                self.configurations = (*self.configurations, entry)
             self._entries.append(entry)
             self._lasts.append(last)
             self._bytes += len(entry.record)
@@ -335,6 +356,7 @@ class Log:
             self._lasts.clear()
             self._bytes = 0
         kept = Index(index - 1)
+        self.configurations = tuple(entry for entry in self.configurations if entry.last <= kept)
         self.handed = min(self.handed, kept)
         self.durable = min(self.durable, kept)
         # A write under way no longer vouches for what it overwrote or what now stands in its place,

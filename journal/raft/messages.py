@@ -71,6 +71,12 @@ class Heartbeat:
     """Never beyond what this follower is known to have."""
     round: int
     """Rises with every heartbeat round of this leader; read requests wait for the echo of theirs."""
+    checkpoint: Index = Index(0)
+    """Which state the leader wants to hear the digest of; 0 for none."""
+    attested: Index = Index(0)
+    """A state whose digest a quorum agrees on ..."""
+    attested_digest: int = 0
+    """... and that digest: whoever has another one has a damaged state."""
 
 
 @dataclass(slots=True)
@@ -79,6 +85,9 @@ class HeartbeatReply:
     round: int
     idle: bool = False
     """The sender has no clients: it need not be told of each commit at once, heartbeats tell it soon enough."""
+    checkpoint: Index = Index(0)
+    """Of which state `digest` is, 0 when the sender did not have that state yet or any more."""
+    digest: int = 0
 
 
 @dataclass(slots=True)
@@ -136,6 +145,76 @@ class Proposal:
     partition: int
     count: int
     payload: bytes
+    context: int = 0
+    """Chosen by the sender, to know the answer by."""
+    ack: int = 0
+    """Which answer it wants: one of the numbers below, 0 for none."""
+
+
+RECEIVED = 1
+"""The leader has the commands in memory."""
+STORED = 2
+"""The leader's disk has them."""
+
+
+@dataclass(slots=True)
+class ProposalReply:
+    """What became of a proposal that wanted an answer."""
+
+    term: Term
+    context: int
+    ack: int
+    """RECEIVED or STORED."""
+    index: Index
+    """Of the first command; 0 when the leader was too busy to take the proposal."""
+
+
+@dataclass(slots=True)
+class PullRequest:
+    """An observer asks any member for committed entries."""
+
+    term: Term
+    after: Index
+    """It has everything up to here, the end of a record."""
+    wait: bool
+    """There is no hurry: the answer may wait until something is committed."""
+
+
+@dataclass(slots=True)
+class PullReply:
+    """Committed entries for an observer, or only news when there are none."""
+
+    term: Term
+    leader: str
+    """Who leads in `term`; empty when the sender knows of nobody."""
+    hops: int
+    """How many observers stand between the sender and a member that votes."""
+    compacted: bool
+    """What was asked for is gone: a snapshot follows."""
+    attested: Index
+    attested_digest: int
+    """As in a heartbeat."""
+    previous_index: Index
+    previous_term: Term
+    previous_crc: int
+    commit: Index
+    entries: list[Entry] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class AdminRequest:
+    """A request of an administrator, on its way to the leader. What it says is the business of the owners."""
+
+    term: Term
+    context: int
+    body: bytes
+
+
+@dataclass(slots=True)
+class AdminReply:
+    term: Term
+    context: int
+    body: bytes
 
 
 Message = (
@@ -151,4 +230,14 @@ Message = (
     | SnapshotChunk
     | SnapshotReply
     | Proposal
+    | ProposalReply
+    | PullRequest
+    | PullReply
+    | AdminRequest
+    | AdminReply
 )
+
+NOT_FOR_THE_CORE = (Proposal, ProposalReply, AdminRequest, AdminReply)
+"""What the drivers say to each other: the rules have no part in it."""
+FROM_LEADERS = (VoteRequest, Append, Heartbeat, SnapshotChunk, TimeoutNow)
+"""What comes from a leader, or from one who wants to be."""

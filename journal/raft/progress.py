@@ -48,6 +48,7 @@ class Progress:
         "round",
         "state",
         "told_commit",
+        "told_configuration",
     )
 
     def __init__(self, peer: NodeId, following: Index, now: float, patience: float, patience_max: float) -> None:
@@ -63,6 +64,8 @@ class Progress:
         """Last index of each unanswered append, rising; only in REPLICATE."""
         self.told_commit = Index(0)
         """The commit index of the last append."""
+        self.told_configuration = False
+        """It has the newest configuration, and was told that it is committed."""
         self.idle = False
         """It has said that it has no clients, and has asked for nothing on their behalf since."""
         self.round = 0

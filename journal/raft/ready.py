@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from journal.raft.messages import Message, SnapshotChunk
-from journal.values import Entry, HardState, Index, NodeId, Term
+from journal.values import Configuration, Entry, HardState, Index, NodeId, Term
 
 
 class Role(Enum):
     FOLLOWER = "follower"
     CANDIDATE = "candidate"  # of a pre-vote or a vote
     LEADER = "leader"
-    LEARNER = "learner"
+    LEARNER = "learner"  # receives the log and has no say, or does not belong to the cluster yet
+    OBSERVER = "observer"  # pulls the log and has no say
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class Ready:
     per need; the answers come back through `Core.step`."""
     leadership: Leadership | None = None
     """Set when it changed."""
+    configuration: Configuration | None = None
+    """The newest one in the log, set when it changed: whom to be connected with."""
 
     @property
     def must_save(self) -> bool:

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from journal.limits import Limits, Timing
+from journal.raft.digests import Digests
 from journal.raft.log import Log
 from journal.raft.messages import Message, SnapshotChunk
 from journal.raft.ready import ReadGrant, Role
+from journal.record import decode_configuration
 from journal.values import Configuration, HardState, Index, NodeId, SnapshotMeta, Term
 
 CEILING = 2**62
@@ -35,22 +37,31 @@ class State:
     """The state of one replica."""
 
     __slots__ = (
+        "_configured",
+        "able",
         "applied",
         "applying",
         "attempts",
+        "base",
         "chance",
+        "changing",
         "chunks",
         "commit",
         "configuration",
+        "configuration_index",
+        "digests",
         "hard_state_changed",
         "heard_at",
+        "hops",
         "idle",
+        "known",
         "leader",
         "limits",
         "log",
         "me",
         "messages",
         "now",
+        "observer",
         "peers",
         "reads",
         "replies",
@@ -63,6 +74,20 @@ class State:
         "voter",
         "withheld",
     )
+
+    configuration: Configuration
+    """The newest one in the log: it counts from the moment it is there, committed or not (Raft 6)."""
+    configuration_index: Index
+    """The entry that brought it; that of the snapshot, or 0, when none in the log did."""
+    changing: bool
+    """A change of voters is under way."""
+    peers: tuple[NodeId, ...]
+    """Everybody else whom a leader sends the log, sorted."""
+    known: frozenset[NodeId]
+    """All other members, observers too."""
+    voter: bool
+    observer: bool
+    """This node pulls its log instead of being sent it."""
 
     def __init__(
         self,
@@ -78,12 +103,12 @@ class State:
         assert log.start.index <= applied <= log.last_index, (log.start.index, applied, log.last_index)
         self.me = config.me
         self.limits, self.timing = config.limits, config.timing
-        self.configuration = configuration
+        self.base = configuration
+        """The configuration before the first of `log.configurations`."""
         self.chance = chance
         """A number in [0, 1), new at each call."""
-        self.peers = tuple(node for node in configuration.members if node != config.me)
-        """Everybody else who receives the log, sorted."""
-        self.voter = config.me in configuration.voters or config.me in configuration.outgoing
+        self.able = True
+        """This node can take part in elections and lead; said by the driver, not when its disk is full."""
         self.now = now
         """Time of the last fact. Monotonic, in seconds."""
 
@@ -94,7 +119,6 @@ class State:
         """Whom this node votes for in `term`: once set it stays until the term ends."""
         self.hard_state_changed = False
         """`term` or `vote` moved since the last Ready."""
-        self.role = Role.FOLLOWER if self.voter else Role.LEARNER
         self.leader: NodeId | None = None
         """Who leads `term`, as far as is known. At most one node per term ever."""
         self.heard_at = float("-inf")
@@ -103,6 +127,11 @@ class State:
         """Elections in a row without a leader: the more, the longer the pause before the next."""
 
         self.log = log
+        self.configure()
+        self.role = self.resting_role()
+        self.hops = 0
+        """How many observers stand between this node and one that votes: 0 for all that a leader sends the log."""
+        self.digests = Digests()
         self.commit = applied
         """Last index known to be committed. Never falls. Invariant: applied <= applying <= commit <= log.last_index."""
         self.applying = applied
@@ -114,7 +143,10 @@ class State:
         committed or applied, and no election called (RELIABILITY 12, 32)."""
         self.withheld = withheld
         """Up to here this node once acknowledged entries that its disk then lost (RELIABILITY R5)."""
+        self._begin_effects()
 
+    def _begin_effects(self) -> None:
+        """What gathers for the next Ready."""
         self.messages: list[tuple[NodeId, Message]] = []
         """May leave at once."""
         self.replies: list[tuple[NodeId, Message]] = []
@@ -124,6 +156,38 @@ class State:
         self.reads: list[ReadGrant] = []
         self.chunks: list[tuple[NodeId, SnapshotChunk]] = []
         self.snapshots_wanted: list[NodeId] = []
+
+    def configure(self) -> None:
+        """Take over what the log says of the configuration."""
+        entries = self.log.configurations
+        configuration = decode_configuration(entries[-1]) if entries else self.base
+        self.configuration = configuration
+        self.configuration_index = entries[-1].last if entries else self.log.start.index
+        self._configured = entries
+        me = self.me
+        self.changing = configuration.changing
+        self.peers = tuple(node for node in configuration.receivers if node != me)
+        self.known = frozenset(configuration.members) - {me}
+        self.voter = configuration.has_say(me)
+        self.observer = me in configuration.observers and me not in configuration.receivers
+
+    def configure_if_changed(self) -> None:
+        """The log has changed."""
+        if self.log.configurations is not self._configured:
+            self.configure()
+
+    def configuration_at(self, index: Index) -> Configuration:
+        """The configuration that was the newest when the log ended at `index`, which must not be cut away."""
+        for entry in reversed(self.log.configurations):
+            if entry.last <= index:
+                return decode_configuration(entry)
+        return self.base
+
+    def resting_role(self) -> Role:
+        """What this node is while it neither leads nor wants to."""
+        if self.voter:
+            return Role.FOLLOWER
+        return Role.OBSERVER if self.observer else Role.LEARNER
 
     def send(self, to: NodeId, message: Message) -> None:
         """Queue a message that need not wait for the disk."""
@@ -170,7 +234,7 @@ class State:
         return self.withheld > 0
 
     def may_campaign(self) -> bool:
-        return self.voter and self.restoring is None and not self.withholds()
+        return self.voter and self.able and self.restoring is None and not self.withholds()
 
     def election_wait(self) -> float:
         """How long a follower waits for a silent leader: at random between one and two election timeouts."""

@@ -10,6 +10,7 @@ has lost them has to come back as a new member.
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +24,10 @@ from journal.values import Configuration, HardState, Index, NodeId, Term
 META_NAME = "meta"
 META_TEMPORARY = "meta.new"
 MARK_NAME = "mark"
-VERSION = 1
+VERSION = 2
 MAGIC = b"JKCSMETA"
-SLOT_BYTES = 4096
+SLOT_BYTES = 16384
+INCARNATION_BYTES = 8
 
 _SLOT = struct.Struct("<8sII")  # magic, version, length; then the fields, then a CRC-32C over all of it
 _CRC = struct.Struct("<I")
@@ -44,19 +46,34 @@ class Metadata:
     """The two slots of `meta`. The methods block; they run on the sync worker's thread."""
 
     def __init__(
-        self, disk: Disk, identity: Identity, hard_state: HardState, configuration: Configuration, sequence: int
+        self,
+        disk: Disk,
+        identity: Identity,
+        incarnation: bytes,
+        hard_state: HardState,
+        configuration: Configuration,
+        met: Mapping[NodeId, bytes],
+        fenced: Index,
+        sequence: int,
     ) -> None:
         self._disk = disk
         self.identity = identity
+        self.incarnation = incarnation
+        """Made with the data directory and never changed: a node that lost its disk comes back with another one."""
         self.hard_state = hard_state
         self.configuration = configuration
+        """At the start of the log, where no snapshot says otherwise."""
+        self.met = met
+        """The incarnation in which each other node was met first. Replaced, not changed."""
+        self.fenced = fenced
+        """Where this node's state was found to differ from a quorum's; 0 while all is well."""
         self._sequence = sequence
         """Rises with every save. Invariant: both slots on disk carry it, but for the time of a save."""
 
     @staticmethod
-    def create(disk: Disk, identity: Identity, configuration: Configuration) -> Metadata:
+    def create(disk: Disk, identity: Identity, incarnation: bytes, configuration: Configuration) -> Metadata:
         """Write `meta` for the first time, last of all files: whoever finds it finds a complete directory."""
-        metadata = Metadata(disk, identity, HardState(), configuration, 1)
+        metadata = Metadata(disk, identity, incarnation, HardState(), configuration, {}, Index(0), 1)
         slot = metadata._slot()
         disk.create(META_TEMPORARY, 2 * SLOT_BYTES)
         disk.write(META_TEMPORARY, 0, [slot])
@@ -76,12 +93,15 @@ class Metadata:
                 f"{META_NAME}: both copies of the node's term and vote are damaged; "
                 "it may only come back with an empty data directory and under a new name"
             )
-        sequence, cluster, node, term, vote, voters, outgoing, learners = max(good, key=lambda fields: fields[0])
+        sequence, cluster, node, incarnation, term, vote, members, met, fenced = max(good, key=lambda fields: fields[0])
         return Metadata(
             disk,
             Identity(cluster, NodeId(node)),
+            incarnation,
             HardState(Term(term), None if vote is None else NodeId(vote)),
-            Configuration(tuple(voters), tuple(outgoing), tuple(learners)),
+            Configuration.from_fields(members),
+            {NodeId(name): known for name, known in met},
+            Index(fenced),
             sequence,
         )
 
@@ -101,6 +121,18 @@ class Metadata:
         self._sequence += 1
         self._write()
 
+    def meet(self, node: NodeId, incarnation: bytes) -> None:
+        """Remember in which incarnation a node was met. Durable on return."""
+        self.met = {**self.met, node: incarnation}
+        self._sequence += 1
+        self._write()
+
+    def fence(self, index: Index) -> None:
+        """Remember that this node's state must not be used any more, or with 0 that it may. Durable on return."""
+        self.fenced = index
+        self._sequence += 1
+        self._write()
+
     def _write(self) -> None:
         slot = self._slot()
         for at in (0, SLOT_BYTES):
@@ -108,17 +140,18 @@ class Metadata:
             self._disk.sync(META_NAME)
 
     def _slot(self) -> bytes:
-        state, members = self.hard_state, self.configuration
+        state = self.hard_state
         fields = msgpack.packb(
             [
                 self._sequence,
                 self.identity.cluster,
                 self.identity.node,
+                self.incarnation,
                 state.term,
                 state.vote,
-                members.voters,
-                members.outgoing,
-                members.learners,
+                self.configuration.fields,
+                sorted(self.met.items()),
+                self.fenced,
             ]
         )
         slot: bytes = _SLOT.pack(MAGIC, VERSION, len(fields)) + fields

@@ -25,7 +25,7 @@ from crc32c import crc32c
 from journal.errors import CorruptRecord, LogCompacted, StorageError
 from journal.record import check_record, read_entry
 from journal.storage.disk import Disk
-from journal.values import Entry, Index, Position, Term
+from journal.values import Entry, EntryKind, Index, Position, Term
 
 VERSION = 1
 MAGIC = b"JKCSLOG\n"
@@ -43,6 +43,7 @@ _BATCH = struct.Struct("<4sIQ")
 BATCH_BYTES = _BATCH.size + _CRC.size
 BATCH_OVERHEAD_BYTES = BATCH_BYTES + len(END)
 _ZEROS = bytes(BLOCK_BYTES)
+_CONFIGURATION = int(EntryKind.CONFIGURATION)
 assert _HEADER.size + _CRC.size <= HEADER_BYTES
 
 
@@ -99,6 +100,8 @@ class Segment:
         """The end of the last durable record."""
         self.end = HEADER_BYTES
         """Where the next batch goes. Invariant: everything before it is durable."""
+        self.configurations: list[int] = []
+        """First index of each entry of kind CONFIGURATION that the scan found."""
         self._points: list[Point] = []
         """Sorted. Grows only at its end, and before `end` does."""
 
@@ -234,19 +237,25 @@ class Segment:
             return _Stop(start, batch_end, True, f"batch at byte {start} has index {first} where {index + 1} is due")
         term, crc, stamp = int(self.last.term), self.last.crc, self.last.stamp
         points: list[Point] = []
+        configurations: list[int] = []
         spaced = self._points[-1].offset + POINT_SPACING_BYTES if self._points else 0
         while at < batch_end:
             try:
-                first, last, its_term, its_stamp, its_crc, after = check_record(data, at, crc, self._payload_bytes_max)
+                first, last, its_term, its_stamp, its_crc, kind, after = check_record(
+                    data, at, crc, self._payload_bytes_max
+                )
             except CorruptRecord as error:
                 return _Stop(at, batch_end, False, str(error))
             if first != index + 1 or its_term < term or after > batch_end:
                 return _Stop(at, batch_end, True, f"record of index {first}, term {its_term} at byte {at} is misplaced")
+            if kind == _CONFIGURATION:
+                configurations.append(first)
             if at >= spaced:
                 points.append(Point(Position(Index(index), Term(term), crc, stamp), at, start, batch_end))
                 spaced = at + POINT_SPACING_BYTES
             index, term, crc, stamp, at = last, its_term, its_crc, its_stamp, after
         self._points += points
+        self.configurations += configurations
         self.end = batch_end + len(END)
         self.last = Position(Index(index), Term(term), crc, stamp)
         return None
@@ -324,7 +333,7 @@ class Segment:
                 batch_start = base + at + len(END)
                 at, batch_end = self._next_batch(data, at, base)
                 continue
-            _, last, its_term, stamp, crc, at = check_record(data, at, crc, self._payload_bytes_max)
+            _, last, its_term, stamp, crc, _, at = check_record(data, at, crc, self._payload_bytes_max)
             index, term = Index(last), Term(its_term)
         assert index + 1 == first, (self.name, index, first)
         if at == batch_end:

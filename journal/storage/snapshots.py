@@ -23,9 +23,9 @@ from crc32c import crc32c
 from journal.errors import CorruptRecord, StorageError
 from journal.limits import Limits
 from journal.storage.disk import Disk
-from journal.values import Configuration, Index, NodeId, Position, SnapshotMeta, Term
+from journal.values import Configuration, Index, Position, SnapshotMeta, Term
 
-VERSION = 1
+VERSION = 2
 MAGIC = b"JKCSSNAP"
 HEADER_FIELDS_BYTES_MAX = 64 * 1024
 READ_BYTES = 1 << 20
@@ -174,9 +174,7 @@ class SnapshotStore:
                 position.term,
                 position.crc,
                 position.stamp,
-                configuration.voters,
-                configuration.outgoing,
-                configuration.learners,
+                configuration.fields,
             ]
         )
         assert len(fields) <= HEADER_FIELDS_BYTES_MAX, len(fields)
@@ -209,10 +207,10 @@ class SnapshotStore:
             raise CorruptRecord(f"{name}: the snapshot's header does not match its checksum")
         if version != VERSION:
             raise StorageError(f"{name}: snapshot format version {version}, this program knows version {VERSION}")
-        owner, index, term, crc, stamp, voters, outgoing, learners = msgpack.unpackb(covered[_HEADER.size :])
+        owner, index, term, crc, stamp, members = msgpack.unpackb(covered[_HEADER.size :])
         if owner != self._cluster:
             raise StorageError(f"{name}: belongs to another cluster")
-        configuration = Configuration(*(tuple(map(NodeId, nodes)) for nodes in (voters, outgoing, learners)))
+        configuration = Configuration.from_fields(members)
         return Position(Index(index), Term(term), crc, stamp), configuration, header
 
     def _walk(self, name: str, meta: SnapshotMeta) -> Iterator[bytes]:

@@ -10,17 +10,30 @@ worker's.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 from journal.errors import DiskFailed, StorageError
 from journal.limits import Limits
+from journal.record import decode_configuration
 from journal.storage.disk import Disk
-from journal.storage.metadata import MARK_NAME, META_NAME, META_TEMPORARY, Identity, Mark, Metadata
+from journal.storage.metadata import (
+    INCARNATION_BYTES,
+    MARK_NAME,
+    META_NAME,
+    META_TEMPORARY,
+    Identity,
+    Mark,
+    Metadata,
+)
 from journal.storage.segment import HEADER_BYTES, segment_name
 from journal.storage.snapshots import SnapshotStore
 from journal.storage.wal import TEMPORARY, Wal
-from journal.values import START, Configuration, Entry, HardState, Index, Position, SnapshotMeta
+from journal.values import START, Configuration, Entry, HardState, Index, NodeId, Position, SnapshotMeta
 
-__all__ = ["Identity", "Store"]
+__all__ = ["INCARNATION_BYTES", "Identity", "Store"]
+
+NOBODY = bytes(INCARNATION_BYTES)
+"""The incarnation of directories that need none."""
 
 
 class Store:
@@ -39,18 +52,21 @@ class Store:
         """A change is under way, or one did not end: then nobody knows what is on the disk, and nothing may follow."""
 
     @staticmethod
-    def open(disk: Disk, identity: Identity, limits: Limits, configuration: Configuration) -> Store:
+    def open(
+        disk: Disk, identity: Identity, limits: Limits, configuration: Configuration, incarnation: bytes = NOBODY
+    ) -> Store:
         """Recover what the directory holds; an empty one is made this node's, with `configuration`.
 
-        Raises StorageError, having changed nothing, when the directory is another node's, of another
-        version, incomplete, or damaged beyond what a crash explains.
+        `incarnation`, INCARNATION_BYTES that nobody can guess, tells a new directory from all others. Raises
+        StorageError, having changed nothing, when the directory is another node's, of another version,
+        incomplete, or damaged beyond what a crash explains.
         """
         limits.check()
         cluster = hashlib.blake2b(identity.cluster.encode(), digest_size=8).digest()
         if META_NAME not in disk.names():
             _check_unused(disk)
             wal, mark = Wal.create(disk, cluster, limits), Mark.create(disk)
-            metadata = Metadata.create(disk, identity, configuration)
+            metadata = Metadata.create(disk, identity, incarnation, configuration)
             return Store(metadata, mark, wal, SnapshotStore(disk, cluster, limits), Index(0))
         metadata = Metadata.load(disk)
         if metadata.identity != identity:
@@ -59,14 +75,18 @@ class Store:
                 f"the data directory belongs to node {found.node!r} of cluster {found.cluster!r}, "
                 f"this is node {identity.node!r} of cluster {identity.cluster!r}"
             )
+        if metadata.fenced:
+            raise StorageError(
+                f"the state in this directory differs from that of the other members at index {metadata.fenced}: "
+                "rebuild this node from them with jkcs rebuild"
+            )
         mark = Mark.load(disk)
         snapshots = SnapshotStore(disk, cluster, limits)
         newest = snapshots.metas()[0] if snapshots.metas() else None
         wal = Wal.load(disk, cluster, limits, mark.index, newest.position if newest else START)
         restart = _find_restart(wal, newest)
         withheld = _find_withheld(wal.last, mark, restart)
-        members = metadata.configuration
-        if withheld and members.voters == (identity.node,) and not members.outgoing:
+        if withheld and _is_alone(identity.node, metadata.configuration, newest, wal):
             raise StorageError(
                 f"entries up to index {withheld} were acknowledged, the log ends at {wal.last.index}, "
                 "and no other member has them"
@@ -86,7 +106,30 @@ class Store:
 
     @property
     def configuration(self) -> Configuration:
-        return self._metadata.configuration
+        """The one that the newest snapshot holds, without a snapshot the one the log began with."""
+        newest = self.snapshot
+        return self._metadata.configuration if newest is None else newest.configuration
+
+    def configurations(self) -> list[Entry]:
+        """The entries behind the newest snapshot that change the configuration, as found at the start."""
+        newest = self.snapshot
+        return self._wal.configurations(newest.position.index if newest is not None else START.index)
+
+    @property
+    def incarnation(self) -> bytes:
+        """Of this data directory."""
+        return self._metadata.incarnation
+
+    @property
+    def met(self) -> Mapping[NodeId, bytes]:
+        """The incarnation in which each other node was met first."""
+        return self._metadata.met
+
+    def meet(self, node: NodeId, incarnation: bytes) -> None:
+        """Remember a node's incarnation. Durable on return. Raises DiskFailed."""
+        self._begin_change()
+        self._metadata.meet(node, incarnation)
+        self._changing = False
 
     @property
     def snapshot(self) -> SnapshotMeta | None:
@@ -130,8 +173,6 @@ class Store:
         """Restart the log, empty, behind a snapshot that is in its place. Raises DiskFailed."""
         assert meta in self.snapshots.metas(), meta
         self._begin_change()
-        if meta.configuration != self._metadata.configuration:
-            self._metadata.save(self._metadata.hard_state, meta.configuration)
         self._lower_mark(meta.position)
         self._wal.reset(meta.position)
         self._raise_mark(meta.position)
@@ -157,6 +198,12 @@ class Store:
         log has rotted since it was opened.
         """
         return self._wal.read(first, bytes_max)
+
+    def fence(self, index: Index) -> None:
+        """Never let this state be used again: it differs from a quorum's at `index`. Durable on return."""
+        self._begin_change()
+        self._metadata.fence(index)
+        self._changing = False
 
     def _begin_change(self) -> None:
         if self._changing:
@@ -203,6 +250,14 @@ def _find_restart(wal: Wal, newest: SnapshotMeta | None) -> SnapshotMeta | None:
     here = wal.position_at(position.index)
     fits = here is not None and (here.term, here.crc) == (position.term, position.crc)
     return None if fits else newest
+
+
+def _is_alone(me: NodeId, first: Configuration, newest: SnapshotMeta | None, wal: Wal) -> bool:
+    """Whether no other member can have what this node has lost."""
+    present = first if newest is None else newest.configuration
+    for entry in wal.configurations(newest.position.index if newest is not None else START.index):
+        present = decode_configuration(entry)
+    return present.members == (me,)
 
 
 def _find_withheld(last: Position, mark: Mark, restart: SnapshotMeta | None) -> Index:

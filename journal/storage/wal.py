@@ -189,6 +189,11 @@ class Wal:
             number = bisect_left(segments, first, key=lambda segment: segment.start.index) - 1
             return segments[number].read(first, bytes_max)
 
+    def configurations(self, after: Index) -> list[Entry]:
+        """The entries of kind CONFIGURATION behind `after` that the log held when it was loaded."""
+        found = [index for segment in self._segments for index in segment.configurations if index > after]
+        return [self.read(Index(index), 1)[1][0] for index in found]
+
     def position_at(self, index: Index) -> Position | None:
         """The position at `index`, or None where no record ends there."""
         if not self.start.index <= index <= self.last.index:

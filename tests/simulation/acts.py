@@ -6,9 +6,11 @@ methods only, and says whether there was anybody to hit. `ACTS` is the table of 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
-from journal.errors import DiskFailed
+from journal.errors import ChangeRefused, DiskFailed, NotLeader
+from journal.replica import Replica
+from journal.values import NodeId
 from tests.simulation import partitions
 from tests.simulation.crash_points import NAMES
 from tests.simulation.faults import Act, Chaos
@@ -353,8 +355,47 @@ def _snapshot_now(chaos: Chaos) -> bool:
     leader = chaos.leader()
     if leader is None or leader.server is None or leader.process is None:
         return False
-    replica: Any = leader.server.replica
-    chaos.world.loop.enter(leader.process, replica._ask_for_snapshot)
+    chaos.world.loop.enter(leader.process, leader.server.replica.take_snapshot)
+    return True
+
+
+def _change_role(chaos: Chaos) -> bool:
+    """A voter becomes an observer, or the observer a voter again: at most one at a time."""
+    leader = chaos.leader()
+    if leader is None or len(chaos.world.machines) < 3:
+        return False
+    node = NodeId(chaos.chance.choice(chaos.servers()))
+
+    def change(replica: Replica, now: float) -> None:
+        observers = replica.core.configuration.observers
+        replica.core.convert_role(*((observers[0], "voter") if observers else (node, "observer")), "", now)
+
+    return _administer(chaos, leader, change)
+
+
+def _prefer_leader(chaos: Chaos) -> bool:
+    """Somebody shall lead whenever he can, or nobody in particular."""
+    leader = chaos.leader()
+    if leader is None:
+        return False
+    node = chaos.chance.choice([None, *map(NodeId, chaos.servers())])
+    return _administer(chaos, leader, lambda replica, now: replica.core.set_preferred_leader(node, now))
+
+
+def _administer(chaos: Chaos, leader: Machine, change: Callable[[Replica, float], object]) -> bool:
+    """Let the leader's process make a change, which it may refuse."""
+    if leader.server is None or leader.process is None:
+        return False
+    replica = leader.server.replica
+
+    def act() -> None:
+        try:
+            change(replica, chaos.world.loop.time())
+        except (ChangeRefused, NotLeader) as error:
+            chaos.world.trace.add(leader.name, f"refuses a change: {error}")
+        replica.kick()
+
+    chaos.world.loop.enter(leader.process, act)
     return True
 
 
@@ -394,5 +435,6 @@ ACTS: dict[str, Act] = {
     "clock_strobe": _clock_strobe,
     "transfer": _transfer,
     "snapshot_now": _snapshot_now,
+    "change_role": _change_role,
+    "prefer_leader": _prefer_leader,
 }
-"""What a membership change of the cluster would add is another row."""

@@ -19,6 +19,8 @@ from journal.raft.messages import (
     HeartbeatReply,
     Message,
     Proposal,
+    PullReply,
+    PullRequest,
     ReadReply,
     ReadRequest,
     SnapshotChunk,
@@ -50,6 +52,7 @@ _SEND = (
     *("prevote.send", "prevote.reply.send", "vote.send", "vote.reply.send", "append.send", "append.reply.send"),
     *("heartbeat.send", "heartbeat.reply.send", "snap.send", "snap.reply.send", "transfer.send"),
     *("read.send", "read.reply.send", "propose.send"),
+    *("pull.send", "pull.reply.send"),
 )
 HOOKS = {
     "session.open.propose": "requests.open_session",
@@ -95,6 +98,8 @@ _SENDS = _sides(
         ReadRequest: "read.send",
         ReadReply: "read.reply.send",
         Proposal: "propose.send",
+        PullRequest: "pull.send",
+        PullReply: "pull.reply.send",
     }
 )
 
@@ -152,7 +157,7 @@ def send_names(message: Message) -> tuple[str, str]:
     kind = type(message)
     if kind is VoteRequest or kind is VoteReply:
         return (_PRE_SENDS if message.pre else _SENDS)[kind]  # type: ignore[union-attr]
-    return _SENDS[kind]
+    return _SENDS.get(kind) or (f"{kind.__name__}.before", f"{kind.__name__}.after")
 
 
 class DiskSteps:

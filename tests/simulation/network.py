@@ -9,7 +9,7 @@ B exists in one direction, as in `journal.peers.tcp`: A dials it and sends on it
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from operator import attrgetter
 from typing import get_args
@@ -17,6 +17,7 @@ from typing import get_args
 from journal.errors import CorruptRecord, PeerRefused
 from journal.limits import Limits
 from journal.peers.codec import Decoder, encode
+from journal.peers.handshake import AGAIN, Refusal
 from journal.peers.network import Receiver
 from journal.raft.messages import Append, Message
 from journal.values import NodeId
@@ -220,9 +221,21 @@ class Fabric:
         if other is None or not self.links.is_open_both_ways(network.me, peer):
             self._dial_later(network, peer, min(backoff * 2, REDIAL_SECONDS_MAX))
             return
+        refusal = self._refusal(other, network)
+        if refusal is not None and network.receiver is not None:
+            self.links.loop.enter(network.process, network.receiver.on_refused, peer, refusal)
+        if refusal is not None or self._refusal(network, other) is not None:
+            self._dial_later(network, peer, min(backoff * 2, REDIAL_SECONDS_MAX))
+            return
         self._channels[(network.me, peer)] = _Channel(network, other, Decoder(self._limits) if self._codec else None)
         if network.receiver is not None:
             self.links.loop.enter(network.process, network.receiver.on_peer_connected, peer)
+
+    def _refusal(self, one: SimNetwork, other: SimNetwork) -> Refusal | None:
+        """Why `one` would not speak with `other`."""
+        if one.receiver is None or other.receiver is None or one.process.paused:
+            return Refusal(AGAIN, "it does not answer")
+        return one.process.context.run(one.receiver.judge, other.me, other.receiver.incarnation)
 
 
 class SimNetwork:
@@ -244,6 +257,9 @@ class SimNetwork:
 
     def about(self, peer: NodeId) -> str:
         return ""
+
+    def set_members(self, addresses: Mapping[NodeId, str]) -> None:
+        """Everybody knows the way to everybody here; who speaks with whom is judged at each connection."""
 
     def connected(self) -> tuple[NodeId, ...]:
         return self._fabric.connected(self)

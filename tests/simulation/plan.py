@@ -33,7 +33,7 @@ DISK_FAULTS = (
     *("rot_log", "rot_snapshot"),
 )
 CLOCK_FAULTS = ("clock_jump", "clock_strobe", "clock_drift")
-ADMIN_FAULTS = ("transfer", "snapshot_now")
+ADMIN_FAULTS = ("transfer", "snapshot_now", "change_role", "prefer_leader")
 EVENT_FAULTS = (
     *LINK_FAULTS,
     *PROCESS_FAULTS,
@@ -162,7 +162,8 @@ def draw(seed: int, narrowing: Narrowing = NOTHING_TAKEN) -> Plan:
         roles=ROLES if narrowing.roles is None else narrowing.roles,
         pace=chance.choice(PACES),
         codec=seed % CODEC_EVERY == 0 or bool(drawn & {"corrupt", "half_frame"}),
-        random_core=seed % CORE_EVERY == 0,
+        # A quorum of fewer voters is another one: then all are healed.
+        random_core=seed % CORE_EVERY == 0 and "change_role" not in drawn,
         fault_seconds=chance.choice((0.4, 1.0, 2.0)),
         chaos_seconds=chaos_seconds if narrowing.seconds is None else narrowing.seconds,
         drop_rate=chance.choice((0.01, 0.05, 0.2)),

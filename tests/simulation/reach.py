@@ -311,7 +311,7 @@ class Reach:
                 self.see("writes proposed again")
 
         def read_lost() -> None:
-            if replica._read_context:
+            if replica._reading._context:
                 self.see("read round given up")
 
         def on_restored() -> None:
@@ -334,7 +334,7 @@ class Reach:
         _before(requests, "_propose_all_again", propose_all_again)
         _before(requests, "on_restored", on_restored)
         _before(requests, "_attach_now", attach_now)
-        _before(replica, "_read_lost", read_lost)
+        _before(replica._reading, "give_up", read_lost)
         _before(replica, "cut_log", cut_log)
         install = replica.install
 

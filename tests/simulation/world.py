@@ -233,6 +233,8 @@ class World:
 
     def rot(self, machine: Machine, prefix: str, chance: random.Random) -> bool:
         """End a server and flip a bit in one of its files. Never on so many disks that data could be lost for good."""
+        if "change_role" in self.plan.faults:
+            return False  # how many copies there are of an entry then depends on who votes
         rotted = [one for one in self.machines.values() if one.rotted and one is not machine]
         if len(rotted) >= (len(self.machines) - 1) // 2:
             return False

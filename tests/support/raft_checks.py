@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from journal.raft.ready import ReadGrant, Role
+from journal.record import decode_configuration
 from journal.values import Configuration, Entry, NodeId
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class RaftChecks:
         for entry in entries:
             known = self.committed.get(entry.last)
             if known is None:
-                self._is_on_a_quorum(entry)
+                self._is_on_a_quorum(node, entry)
                 self.committed[entry.last] = entry
             else:
                 assert (known.first, known.crc) == (entry.first, entry.crc), (
@@ -75,14 +76,23 @@ class RaftChecks:
         """The highest index that any machine has seen."""
         return max(self.committed, default=0)
 
-    def _is_on_a_quorum(self, entry: Entry) -> None:
+    def _is_on_a_quorum(self, node: Node, entry: Entry) -> None:
+        """By the configuration of that index, or by one behind it in the same log: leaders count by their newest."""
         if not self.watching:
             return
-        for half in (self.configuration.voters, self.configuration.outgoing):
+        log = node.core._state.log
+        later = [decode_configuration(change) for change in log.configurations if change.last > entry.last]
+        configurations = [node.core.configuration_at(entry.last), *later]
+        missing = [self._minority(one, entry) for one in configurations]
+        assert not all(missing), f"I7: index {entry.last} committed, but {' and '.join(missing)}"
+
+    def _minority(self, configuration: Configuration, entry: Entry) -> str:
+        """A half of the configuration of which no majority has the entry, as text; else empty."""
+        for half in (configuration.voters, configuration.outgoing):
             holders = [name for name in half if self._holds(self.nodes[name], entry)]
-            assert not half or len(holders) > len(half) // 2, (
-                f"I7: index {entry.last} committed, but durable only on {holders}"
-            )
+            if half and len(holders) <= len(half) // 2:
+                return f"of {half} it is durable only on {holders}"
+        return ""
 
     def _holds(self, node: Node, entry: Entry) -> bool:
         disk = node.disk

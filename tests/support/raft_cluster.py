@@ -82,6 +82,9 @@ class Disk:
         assert found, (first, self.last)
         return before, found
 
+    def configurations(self, after: Index) -> list[Entry]:
+        return [entry for entry in self.entries if entry.kind is EntryKind.CONFIGURATION and entry.first > after]
+
     def cut(self, position: Position) -> None:
         self.entries = [entry for entry in self.entries if entry.first > position.index]
         self.start = position
@@ -121,16 +124,17 @@ class Node:
         assert not self.up
         self._reset()
         disk, cluster = self.disk, self.cluster
+        applied = disk.snapshot.position.index if disk.snapshot else disk.start.index
         tail = disk.entries if memory_entries is None else disk.entries[len(disk.entries) - memory_entries :]
         before = disk.start
         for entry in disk.entries[: len(disk.entries) - len(tail)]:
             before = position_after(entry)
         self.core = Core(
             CoreConfig(self.name, cluster.limits, cluster.timing),
-            cluster.configuration,
+            disk.snapshot.configuration if disk.snapshot else cluster.configuration,
             disk.hard_state,
-            Log(disk, disk.start, before, tail, disk.last, cluster.limits),
-            applied=disk.snapshot.position.index if disk.snapshot else disk.start.index,
+            Log(disk, disk.start, before, tail, disk.last, cluster.limits, disk.configurations(applied)),
+            applied=applied,
             now=cluster.now,
             chance=cluster.chance,
             withheld=self.withheld,
@@ -205,7 +209,7 @@ class Node:
         entries = [entry for entry in self.disk.entries if entry.last <= self.core.applied]
         if not entries:
             return
-        self.disk.snapshot = SnapshotMeta(position_after(entries[-1]), self.cluster.configuration, 0)
+        self.disk.snapshot = SnapshotMeta(position_after(entries[-1]), self.core.configuration_at(entries[-1].last), 0)
         if keep < len(entries):
             start = position_after(entries[len(entries) - 1 - keep])
             self.disk.cut(start)
@@ -221,8 +225,8 @@ class Node:
         self.held.clear()
 
     def payloads(self) -> list[bytes]:
-        """What the machine took in, without the no-ops."""
-        return [bytes(entry.payload) for entry in self.applied if entry.kind != 0]
+        """The commands that the machine took in."""
+        return [bytes(entry.payload) for entry in self.applied if entry.kind is EntryKind.COMMANDS]
 
 
 class Cluster:
@@ -236,7 +240,9 @@ class Cluster:
         timing: Timing = TIMING,
         chance: Callable[[], float] | None = None,
         configuration: Configuration | None = None,
+        spare: int = 0,
     ) -> None:
+        """`spare` nodes more are there that do not belong to the cluster yet."""
         self.limits = limits or Limits()
         self.timing = timing
         self.chance = chance or Random(0).random
@@ -247,7 +253,8 @@ class Cluster:
         self.cut: set[tuple[NodeId, NodeId]] = set()
         """Directed links that lose everything."""
         self.checks = RaftChecks(self.configuration)
-        self.nodes = {name: Node(self, name) for name in self.configuration.members}
+        members = self.configuration.members
+        self.nodes = {name: Node(self, name) for name in (*members, *node_names(len(members) + spare)[len(members) :])}
         for node in self.nodes.values():
             self.checks.nodes[node.name] = node
             node.start()

@@ -118,7 +118,7 @@ def test_node_listens_for_peers_at_its_own_address_unless_told_otherwise() -> No
         ({"peers": "n1=h:1,.=h:2"}, "peers", "is no name"),
         ({"peers": "n1=h:1,n2=h:0"}, "peers", "n2's port is 0"),
         ({"peers": "n1=h:1,n2=h:1"}, "peers", "n1 and n2 share the address h:1"),
-        ({"peers": ",".join(f"n{i}=h:{i}" for i in range(1, 11))}, "peers", "10 members, at most 9"),
+        ({"peers": ",".join(f"n{i}=h:{i}" for i in range(1, 11))}, "peers", "10 voters, at most 9"),
         ({"listen": "10.0.0.1:2182"}, "listen", "is where this node listens for its peers"),
         ({"session_timeout_min": 5, "session_timeout_max": 4}, "session_timeout_min", "5 s must be at least"),
         ({"session_timeout_min": 0}, "session_timeout_min", "0 s must be at least 0.1 s"),

@@ -51,7 +51,7 @@ def test_checking_and_reading_agree() -> None:
     """Recovery checks what replication will read later: one must not accept what the other refuses."""
     entry = make(count=4)
     data = b"before" + entry.record + b"after"
-    assert check_record(data, 6, 77, LIMIT) == (5, 8, 3, 1234, entry.crc, 6 + len(entry.record))
+    assert check_record(data, 6, 77, LIMIT) == (5, 8, 3, 1234, entry.crc, entry.kind, 6 + len(entry.record))
     assert read_entry(memoryview(data), 6, 77, LIMIT)[0] == entry
 
 

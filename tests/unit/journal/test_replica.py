@@ -5,7 +5,7 @@ Real core, real store on a disk in memory; the scheduler, the worker and the net
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -119,6 +119,9 @@ class Network:
     def about(self, peer: NodeId) -> str:
         return ""
 
+    def set_members(self, addresses: Mapping[NodeId, str]) -> None:
+        self.members = dict(addresses)
+
     def connected(self) -> tuple[NodeId, ...]:
         return (B, C)
 
@@ -154,6 +157,7 @@ class Owner:
         self.floor = 0
         self.failures: list[BaseException] = []
         self.pass_ends = 0
+        self.answers: list[tuple[int, Index]] = []
 
     def on_leadership(self, leadership: Leadership) -> None:
         self.leaderships.append(leadership)
@@ -170,6 +174,13 @@ class Owner:
         return Index(self.floor)
 
     def on_restored(self) -> None: ...
+
+    def on_configuration(self, configuration: Configuration) -> None: ...
+
+    def on_proposal_reply(self, context: int, index: Index) -> None:
+        self.answers.append((context, index))
+
+    def on_admin(self, sender: NodeId, message: Message) -> None: ...
 
     def on_pass_end(self) -> None:
         self.pass_ends += 1

@@ -7,6 +7,7 @@ import random
 from typing import Any
 
 from journal.limits import Limits
+from journal.peers.handshake import Refusal
 from journal.raft.messages import Heartbeat, Message
 from journal.values import Index, NodeId, Term
 from tests.simulation.links import Links
@@ -21,6 +22,14 @@ class Recorder:
 
     def __init__(self) -> None:
         self.seen: list[Any] = []
+
+    incarnation = b""
+
+    def judge(self, peer: NodeId, incarnation: bytes) -> None:
+        """Everybody is welcome."""
+
+    def on_refused(self, peer: NodeId, refusal: Refusal) -> None:
+        raise AssertionError(refusal)
 
     def on_message(self, sender: NodeId, message: Message) -> None:
         self.seen.append((sender, message))

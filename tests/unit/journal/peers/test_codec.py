@@ -15,12 +15,17 @@ from journal.limits import Limits
 from journal.peers import codec
 from journal.peers.codec import HEADER_BYTES_MAX, Decoder, encode
 from journal.raft.messages import (
+    AdminReply,
+    AdminRequest,
     Append,
     AppendReply,
     Heartbeat,
     HeartbeatReply,
     Message,
     Proposal,
+    ProposalReply,
+    PullReply,
+    PullRequest,
     ReadReply,
     ReadRequest,
     SnapshotChunk,
@@ -44,7 +49,9 @@ def entries(count: int, first: int = 8, crc: int = 77, size: int = 100) -> list:
 
 
 def chunk(data: bytes = b"piece", offset: int = 7, size: int = 4000) -> SnapshotChunk:
-    configuration = Configuration((NodeId("n1"), NodeId("n2")), (NodeId("n0"),), (NodeId("x"),))
+    configuration = Configuration(
+        (NodeId("n1"), NodeId("n2")), (NodeId("n0"),), (NodeId("x"),), addresses=((NodeId("x"), "h:1"),)
+    )
     meta = SnapshotMeta(Position(Index(90), Term(2), 0xFFFFFFFF, 5), configuration, size, b"d" * 32)
     return SnapshotChunk(Term(3), meta, offset, data)
 
@@ -65,6 +72,15 @@ MESSAGES: list[Message] = [
     chunk(),
     SnapshotReply(Term(3), Index(90), 4000, True),
     Proposal(Term(3), 1, 65535, 2, b"commands"),
+    Proposal(Term(3), 1, 65535, 2, b"commands", 12, 1),
+    ProposalReply(Term(3), 12, 1, Index(9)),
+    Heartbeat(Term(3), Index(7), 12, Index(6), Index(5), 2**63 - 1),
+    HeartbeatReply(Term(3), 12, True, Index(6), 77),
+    PullRequest(Term(3), Index(7), True),
+    PullReply(Term(3), "n1", 1, False, Index(5), 4, Index(7), Term(3), 77, Index(9), entries(2)),
+    PullReply(Term(3), "", 0, True, Index(0), 0, Index(7), Term(0), 0, Index(9)),
+    AdminRequest(Term(3), 4, b"what"),
+    AdminReply(Term(3), 4, b"that"),
 ]
 
 
@@ -92,7 +108,7 @@ def test_the_table_names_every_field_of_every_message() -> None:
     """A field added to a message must be added to the table, or peers never see it."""
     for row in codec._TYPES:
         roots = {name.partition(".")[0] for name in row.fields}
-        bulk = {"entries"} if row.message is Append else {"note", "data", "payload"} if row.bulk else set()
+        bulk = {"entries"} if row.bulk is None else {"note", "data", "payload", "body"}
         for field in dataclasses.fields(row.message):
             assert field.name in roots | bulk, (row.message, field.name)
 
@@ -159,7 +175,7 @@ def test_a_record_over_the_limit_is_refused() -> None:
 
 def test_an_unknown_type_is_refused_by_name() -> None:
     """A newer peer may say what this node does not know; guessing would be worse than parting."""
-    for number in (0, 13, -1, "3", [3], None, True):
+    for number in (0, 18, -1, "3", [3], None, True):
         with pytest.raises(PeerRefused, match="unknown type"):
             Decoder(LIMITS).feed(frame([number, 1, 2]))
 
@@ -167,19 +183,19 @@ def test_an_unknown_type_is_refused_by_name() -> None:
 @pytest.mark.parametrize(
     ("header", "complaint"),
     [
-        ([6, 3], "HeartbeatReply has 1 fields"),
-        ([6, 3, 4, True, 5], "HeartbeatReply has 4 fields"),
-        ([6, 3, -1, False], "HeartbeatReply.round out of range"),
-        ([6, 2**63, 1, False], "HeartbeatReply.term out of range"),
-        ([6, 3, 1.0, False], "HeartbeatReply.round must be int, not float"),
-        ([6, True, 1, False], "HeartbeatReply.term must be int, not bool"),
-        ([6, None, 1, False], "HeartbeatReply.term must be int, not NoneType"),
+        ([7], "TimeoutNow has 0 fields"),
+        ([7, 3, 4], "TimeoutNow has 2 fields"),
+        ([6, 3, -1, False, 0, 0], "HeartbeatReply.round out of range"),
+        ([6, 2**63, 1, False, 0, 0], "HeartbeatReply.term out of range"),
+        ([6, 3, 1.0, False, 0, 0], "HeartbeatReply.round must be int, not float"),
+        ([6, True, 1, False, 0, 0], "HeartbeatReply.term must be int, not bool"),
+        ([6, None, 1, False, 0, 0], "HeartbeatReply.term must be int, not NoneType"),
         ([2, 3, 1, False], "VoteReply.granted must be bool, not int"),
-        ([12, 3, 256, 0, 1, 0], "Proposal.machine out of range"),
-        ([12, 3, 0, 65536, 1, 0], "Proposal.partition out of range"),
-        ([12, 3, 0, 0, 2**32, 0], "Proposal.count out of range"),
-        ([12, 3, 0, 0, 1, 1], "body of Proposal, 0 bytes, does not match"),
-        ([12, 3, 0, 0, 1, -1], "Proposal.checksum out of range"),
+        ([12, 3, 256, 0, 1, 0, 0, 0], "Proposal.machine out of range"),
+        ([12, 3, 0, 65536, 1, 0, 0, 0], "Proposal.partition out of range"),
+        ([12, 3, 0, 0, 2**32, 0, 0, 0], "Proposal.count out of range"),
+        ([12, 3, 0, 0, 1, 0, 0, 1], "body of Proposal, 0 bytes, does not match"),
+        ([12, 3, 0, 0, 1, 0, 0, -1], "Proposal.checksum out of range"),
         ([3, 3, 7, 3, 2**32, 7], "Append.previous_crc out of range"),
         ([], "not one array"),
         ({}, "not one array"),
@@ -221,16 +237,18 @@ def test_records_that_do_not_follow_the_log_are_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({6: ["n2", "n1"]}, "sorted"),
-        ({6: []}, "voter"),
-        ({6: ["n1", 7]}, "name must be text"),
-        ({10: b"d" * 65}, "digest"),
-        ({11: 3999}, "beyond its size"),
+        ({6: [["n2", "n1"], [], [], [], [], [], None]}, "sorted"),
+        ({6: [[], [], [], [], [], [], None]}, "voter"),
+        ({6: [["n1", 7], [], [], [], [], [], None]}, "name must be text"),
+        ({6: [["n1"], [], [], [], [], [["n1"]], None]}, "an address belongs to one member"),
+        ({6: [["n1"], [], [], [], [], []]}, "a configuration has 7 fields"),
+        ({8: b"d" * 65}, "digest"),
+        ({9: 3999}, "beyond its size"),
     ],
 )
 def test_a_snapshot_chunk_that_makes_no_sense_is_refused(change: dict[int, object], complaint: str) -> None:
     """Its meta would become this node's configuration and the start of its log."""
-    header = [10, 3, 90, 2, 1, 5, ["n1", "n2"], [], [], 4000, b"d" * 32, 7, crc32c(b"piece")]
+    header = [10, 3, 90, 2, 1, 5, [["n1", "n2"], [], [], [], [], [], None], 4000, b"d" * 32, 7, crc32c(b"piece")]
     assert Decoder(LIMITS).feed(frame(header, b"piece"))
     for place, value in change.items():
         header[place] = value

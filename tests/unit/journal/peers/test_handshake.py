@@ -10,8 +10,10 @@ import pytest
 from journal.errors import PeerRefused
 from journal.peers.handshake import (
     GREETING_BYTES_MAX,
+    STRANGER,
     VERSION,
     Identity,
+    Refusal,
     _checksum,
     acceptance,
     hello,
@@ -20,11 +22,11 @@ from journal.peers.handshake import (
     refusal,
     take_greeting,
 )
-from journal.values import NodeId
+from journal.values import Index, NodeId
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
-ME = Identity("blue", N1)
-OTHER = Identity("blue", N2)
+ME = Identity("blue", N1, "", b"disk1", "h:1")
+OTHER = Identity("blue", N2, "", b"disk2", "h:2")
 
 
 def fields_of(data: bytes) -> list:
@@ -35,8 +37,8 @@ def fields_of(data: bytes) -> list:
 
 def test_members_of_one_cluster_accept_each_other() -> None:
     """The plain case, both ways."""
-    assert judge_hello(fields_of(hello(OTHER, N1)), ME, {N2, N3}) == OTHER
-    judge_verdict(fields_of(acceptance(ME)), OTHER, N1)
+    assert judge_hello(fields_of(hello(OTHER, N1)), ME) == OTHER
+    assert judge_verdict(fields_of(acceptance(ME)), OTHER, N1) == b"disk1"
 
 
 @pytest.mark.parametrize(
@@ -45,20 +47,19 @@ def test_members_of_one_cluster_accept_each_other() -> None:
         (hello(Identity("red", N2), N1), "cluster 'red'"),
         (hello(OTHER, N3), "takes this node for 'n3'"),
         (hello(Identity("blue", N1), N1), "goes by this node's name"),
-        (hello(Identity("blue", NodeId("n9")), N1), "'n9' is not a member"),
+        (hello(Identity("blue", N2, "", b"x" * 65), N1), "malformed hello"),
         (acceptance(OTHER), "malformed hello"),
     ],
 )
 def test_a_hello_that_must_be_refused_says_why(greeting: bytes, reason: str) -> None:
     """A node that was moved, copied or misconfigured must not join the log of another cluster."""
     with pytest.raises(PeerRefused, match=reason):
-        judge_hello(fields_of(greeting), ME, {N2, N3})
+        judge_hello(fields_of(greeting), ME)
 
 
 @pytest.mark.parametrize(
     ("greeting", "reason"),
     [
-        (refusal(OTHER, "because"), "'n2' of cluster 'blue' refused this node: because"),
         (acceptance(Identity("red", N2)), "found node 'n2' of cluster 'red'"),
         (acceptance(Identity("blue", N3)), "expected node 'n2'"),
         (hello(OTHER, N1), "malformed answer"),
@@ -70,12 +71,19 @@ def test_a_verdict_is_not_taken_on_trust(greeting: bytes, reason: str) -> None:
         judge_verdict(fields_of(greeting), ME, N2)
 
 
+def test_a_refusal_says_why_in_a_code_and_in_words() -> None:
+    """Some reasons end the refused node: it must not have to guess them from a sentence."""
+    why = Refusal(STRANGER, "because", Index(7))
+    told = judge_verdict(fields_of(refusal(OTHER, why)), ME, N2)
+    assert told == Refusal(STRANGER, "node 'n2' of cluster 'blue' refused this node: because", Index(7))
+
+
 def test_a_greeting_is_read_byte_by_byte_and_with_trailing_data() -> None:
     """TCP cuts where it likes."""
     greeting = hello(OTHER, N1)
     for end in range(len(greeting)):
         assert take_greeting(greeting[:end]) is None
-    assert take_greeting(greeting + b"more") == (["blue", "n2", "n1", ""], b"more")
+    assert take_greeting(greeting + b"more") == (["blue", "n2", "n1", "", b"disk2", "h:2"], b"more")
 
 
 def test_garbage_is_refused_at_its_first_wrong_byte() -> None:
@@ -124,6 +132,6 @@ def test_names_that_cannot_travel_are_refused_at_the_start() -> None:
 def test_a_hello_carries_what_a_node_lets_its_peers_know() -> None:
     """Where clients reach it: so that any member can tell about all of them."""
     me = Identity("blue", N2, "10.0.0.2:2181")
-    assert judge_hello(fields_of(hello(me, N1)), ME, {N2}).about == "10.0.0.2:2181"
+    assert judge_hello(fields_of(hello(me, N1)), ME).about == "10.0.0.2:2181"
     with pytest.raises(ValueError, match="at most"):
         Identity("blue", N2, "x" * 300).check()

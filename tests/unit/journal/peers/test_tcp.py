@@ -23,7 +23,7 @@ import pytest
 from journal.limits import MIB, Limits
 from journal.peers import tcp
 from journal.peers.codec import encode
-from journal.peers.handshake import VERSION, Identity, acceptance, hello, take_greeting
+from journal.peers.handshake import VERSION, Identity, Refusal, acceptance, hello, take_greeting
 from journal.peers.tcp import TcpNetwork
 from journal.raft.messages import Heartbeat, HeartbeatReply, Message, Proposal
 from journal.values import Index, NodeId, Term
@@ -42,7 +42,17 @@ class Recorder:
         self.messages: list[tuple[NodeId, Message]] = []
         self.connected: list[NodeId] = []
         self.lost: list[NodeId] = []
+        self.refused: list[Refusal] = []
+        self.verdicts: dict[NodeId, Refusal] = {}
+        self.incarnation = b""
         self._changed = asyncio.Event()
+
+    def judge(self, peer: NodeId, incarnation: bytes) -> Refusal | None:
+        return self.verdicts.get(peer)
+
+    def on_refused(self, peer: NodeId, refusal: Refusal) -> None:
+        self.refused.append(refusal)
+        self._changed.set()
 
     def on_message(self, sender: NodeId, message: Message) -> None:
         self.messages.append((sender, message))
@@ -174,6 +184,9 @@ import asyncio, socket, sys
 from journal.limits import Limits
 from journal.peers.tcp import TcpNetwork
 class Silent:
+    incarnation = b""
+    def judge(self, peer, incarnation): pass
+    def on_refused(self, peer, refusal): pass
     def on_message(self, sender, message): pass
     def on_peer_connected(self, peer): print("connected", peer, flush=True)
     def on_peer_lost(self, peer): pass

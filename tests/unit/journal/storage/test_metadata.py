@@ -17,7 +17,7 @@ JOINT = Configuration((NodeId("n1"),), (NodeId("n2"),), (NodeId("n3"),))
 @pytest.fixture
 def disk() -> MemoryDisk:
     disk = MemoryDisk()
-    Metadata.create(disk, ME, THREE)
+    Metadata.create(disk, ME, b"12345678", THREE)
     return disk
 
 
@@ -84,10 +84,10 @@ def test_two_bad_slots_are_refused(disk: MemoryDisk) -> None:
 def test_an_unknown_version_is_refused_by_number(disk: MemoryDisk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A good slot of another version is no damage, so the other slot is no way out."""
     monkeypatch.setattr("journal.storage.metadata.VERSION", VERSION + 4)
-    metadata = Metadata(disk, ME, VOTED, THREE, 5)
+    metadata = Metadata(disk, ME, b"12345678", VOTED, THREE, {}, Index(0), 5)
     metadata.repair()
     monkeypatch.undo()
-    with pytest.raises(StorageError, match="format version 5, this program knows version 1"):
+    with pytest.raises(StorageError, match=f"format version {VERSION + 4}, this program knows version {VERSION}"):
         Metadata.load(disk)
 
 

@@ -250,7 +250,7 @@ def test_foreign_snapshots_and_versions_are_refused_by_name(
         other = MemoryDisk()
         meta = take(open_snapshots(other), at(2))
         disk.put(snapshot_name(at(2)), content(other, meta))
-    with pytest.raises(StorageError, match="format version 3, this program knows version 1"):
+    with pytest.raises(StorageError, match="format version 3, this program knows version 2"):
         open_snapshots(disk)
 
 

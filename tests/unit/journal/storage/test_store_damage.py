@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from journal.errors import StorageError
-from journal.storage.metadata import MARK_NAME, META_NAME
+from journal.storage.metadata import MARK_NAME, META_NAME, SLOT_BYTES
 from journal.storage.segment import HEADER_BYTES, is_segment_name, segment_name
 from journal.storage.snapshots import is_snapshot_name
 from journal.values import START, Entry, HardState, NodeId, Term
@@ -140,10 +140,10 @@ def test_rot_in_the_last_batch_is_no_torn_write_even_without_the_mark() -> None:
 
 def test_a_vote_is_never_older_than_the_last_one_when_half_the_metadata_is_gone() -> None:
     """R8: any damage to one slot, the other one carries the node."""
-    whole = DISK.read(META_NAME, 0, 8192)
-    for slot in (0, 4096):
+    whole = DISK.read(META_NAME, 0, 2 * SLOT_BYTES)
+    for slot in (0, SLOT_BYTES):
         disk = DISK.copy()
-        disk.put(META_NAME, whole[:slot] + bytes(4096) + whole[slot + 4096 :])
+        disk.put(META_NAME, whole[:slot] + bytes(SLOT_BYTES) + whole[slot + SLOT_BYTES :])
         assert outcome(disk, ENTRIES) == "right"
 
 

@@ -1,0 +1,125 @@
+"""A node that observes: it pulls committed entries from a member of its choice, and has no say.
+
+It asks one source at a time and asks again as soon as it is answered; a source that has nothing new keeps the
+question until it has. A source that falls silent, knows of no leader for long, or stands in a ring of observers
+that feed only each other, is left for the next one. What is pulled is committed: an observer never truncates,
+except what it may have held uncommitted when it was a voter.
+
+Knows nothing of elections. Driven by `core.py` on nodes whose configuration says that they observe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from journal.errors import CorruptRecord
+from journal.raft.messages import PullReply, PullRequest
+from journal.raft.state import CEILING, State
+from journal.values import Index, NodeId
+
+HOPS_MAX = 8
+"""Longer chains are taken for rings."""
+
+
+class Observer:
+    """The observer's timer, its source and its questions."""
+
+    __slots__ = ("_agreed", "_asked_at", "_lately", "_state", "deadline", "preferred", "source")
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.preferred: Sequence[NodeId] = ()
+        """Sources to be tried before all others, best first; said by the driver."""
+        self.source: NodeId | None = None
+        """Whom we pull from."""
+        self._lately: list[NodeId] = []
+        """Sources that were left since one of them answered, oldest first."""
+        self._agreed = state.commit
+        """Our log is a prefix of the cluster's up to here."""
+        self._asked_at = state.now
+        self.deadline = state.now
+        """When `tick` has something to do."""
+
+    def tick(self) -> None:
+        """Ask (again); somebody else when the source was silent for too long."""
+        state = self._state
+        timing = state.timing
+        if self.source not in state.known or state.now - state.heard_at >= timing.election_timeout:
+            self._choose()
+        self._ask(wait=False)
+
+    def peer_lost(self, peer: NodeId) -> None:
+        """A connection was reset; with it goes what was asked."""
+        if peer == self._state.leader:
+            self._state.leader = None
+        if peer == self.source:
+            self._choose()
+            self.deadline = self._state.now
+
+    def on_reply(self, sender: NodeId, reply: PullReply) -> None:
+        """What the source tells. Raises CorruptRecord when its log and ours differ where both are committed."""
+        state = self._state
+        if sender != self.source or state.restoring is not None:
+            return
+        if reply.hops >= HOPS_MAX:
+            self._choose()
+            return
+        state.heard_at = state.now
+        state.hops = reply.hops + 1
+        state.leader = NodeId(reply.leader) if reply.leader else None
+        state.digests.attest(reply.attested, reply.attested_digest)
+        self._lately.clear()
+        if reply.entries:
+            self._take(sender, reply)
+        if reply.compacted:
+            self.deadline = state.now + state.timing.election_timeout
+        elif reply.entries or reply.commit > state.commit:
+            self._ask(wait=False)
+        else:
+            self._ask(wait=True)
+
+    def installed(self) -> None:
+        """The log starts anew behind a snapshot."""
+        self._agreed = self._state.commit
+        self.deadline = self._state.now
+
+    def _take(self, sender: NodeId, reply: PullReply) -> None:
+        state = self._state
+        entries = reply.entries
+        if entries[-1].last >= CEILING or not state.commit <= reply.previous_index <= self._agreed:
+            return  # came twice, or late
+        match = state.log.accept(reply.previous_index, reply.previous_term, reply.previous_crc, entries, state.commit)
+        if match is None:
+            raise CorruptRecord(f"the log differs from that of {sender} at committed index {reply.previous_index}")
+        state.configure_if_changed()
+        self._agreed = match
+        state.commit_to(Index(min(reply.commit, match)))
+
+    def _ask(self, *, wait: bool) -> None:
+        state = self._state
+        patience = state.timing.heartbeat_interval
+        self.deadline = state.now + patience
+        if self.source is None or state.restoring is not None:
+            return
+        self._agreed = max(self._agreed, state.commit)
+        state.send(self.source, PullRequest(state.term, self._agreed, wait))
+
+    def _choose(self) -> None:
+        """The next source: preferred ones, then voters that do not lead, the leader, and last other observers."""
+        state = self._state
+        if self.source is not None and self.source not in self._lately:
+            self._lately.append(self.source)
+        configuration = state.configuration
+
+        def rank(node: NodeId) -> tuple[bool, int, float]:
+            if node in self.preferred:
+                order = self.preferred.index(node)
+            else:
+                order = len(self.preferred) + (2 if not configuration.has_say(node) else node == state.leader)
+            return node in self._lately, order, state.chance()
+
+        candidates = sorted((rank(node), node) for node in sorted(state.known))
+        if candidates and candidates[0][0][0]:
+            self._lately.clear()  # all were tried: begin again
+        self.source = candidates[0][1] if candidates else None
+        state.heard_at = state.now  # it gets its chance
