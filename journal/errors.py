@@ -42,6 +42,11 @@ class Busy(JournalError):
 class PeerRefused(JournalError):
     """The other side of a peer connection is not who it should be, or speaks another version."""
 
+    def __init__(self, reason: str, *, again: bool = False) -> None:
+        super().__init__(reason)
+        self.again = again
+        """Nothing is wrong: the next attempt may do."""
+
 
 class Diverged(JournalError):
     """The state of this node differs from that of a quorum at the same index: it must be rebuilt from a peer."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from journal.clock import Handle, Scheduler
 from journal.errors import Removed
 from journal.peers.handshake import AGAIN, STRANGER, WIPED, Refusal
 from journal.peers.network import Network
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("journal.members")
 
+PARTING_SECONDS = 5.0
+"""Former members stay connected for so long: they are to learn that they were removed."""
 MET_MAX = 256
 """Names that are remembered with their incarnation."""
 
@@ -30,8 +33,13 @@ MET_MAX = 256
 class Members:
     """The members around one replica."""
 
-    def __init__(self, replica: Replica, store: Store, worker: Worker, network: Network) -> None:
+    def __init__(self, replica: Replica, store: Store, worker: Worker, network: Network, scheduler: Scheduler) -> None:
         self._replica = replica
+        self._scheduler = scheduler
+        self._connected: dict[NodeId, str] = {}
+        """Everybody whom this node is connected with or wants to be, and their addresses."""
+        self._parting: Handle | None = None
+        """The timer that ends connections with former members."""
         self._store = store
         self._worker = worker
         self._network = network
@@ -43,13 +51,32 @@ class Members:
         """Why this node must stop, once it does not lead any more."""
 
     def on_configuration(self, configuration: Configuration) -> None:
-        """Connect with whom the newest configuration names."""
+        """Connect with whom the newest configuration names, beside those of before."""
         addresses = dict(configuration.addresses)
+        self._connected.update({node: addresses.get(node, "") for node in configuration.members})
+        self._connect()
+
+    def _connect(self) -> None:
         me = self._replica.me
-        self._network.set_members({node: addresses.get(node, "") for node in configuration.members if node != me})
+        self._network.set_members({node: address for node, address in self._connected.items() if node != me})
+
+    def _let_go(self) -> None:
+        """Part from those who are no members any more. By now they know it, or will be told when they come back."""
+        self._parting = None
+        configuration = self._replica.core.configuration
+        if self._replica.core.committed_configuration == configuration:
+            self._connected.clear()
+            self.on_configuration(configuration)
+
+    def stop(self) -> None:
+        if self._parting is not None:
+            self._parting.cancel()
 
     def on_committed(self, configuration: Configuration, index: Index) -> None:
         """A configuration was applied."""
+        if self._parting is None and set(self._connected) - set(configuration.members):
+            scheduler = self._scheduler
+            self._parting = scheduler.call_at(scheduler.time() + PARTING_SECONDS, self._let_go)
         belonged, self._belongs = self._belongs, self._replica.me in configuration.members
         if belonged and not self._belongs:
             self._removed = f"this node was removed from the cluster by the configuration at index {index}"
@@ -98,5 +125,9 @@ class Members:
         """See `journal.peers.network.Receiver`."""
         if refusal.code == WIPED:
             self._replica.fail(Removed(f"refused by {peer}: {refusal.detail}"))
-        elif refusal.code == STRANGER and self._belongs and refusal.index > self._replica.core.configuration_index:
-            self._replica.fail(Removed(f"refused by {peer}: this node was removed from the cluster. {refusal.detail}"))
+        elif refusal.code == STRANGER and self._belongs:
+            core = self._replica.core
+            mine = core.configuration_index
+            if refusal.index > mine or (refusal.index == mine and self._replica.me not in core.configuration.members):
+                reason = f"refused by {peer}: this node was removed from the cluster. {refusal.detail}"
+                self._replica.fail(Removed(reason))

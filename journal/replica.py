@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from journal.clock import Handle, Scheduler
 from journal.errors import Busy, Diverged
@@ -43,6 +43,8 @@ from journal.snapshotting import Snapshotting
 from journal.storage.store import Store
 from journal.storage.worker import Worker
 from journal.values import START, Configuration, Entry, EntryKind, Index, NodeId, Position, SnapshotMeta
+
+T = TypeVar("T")
 
 logger = logging.getLogger("journal.replica")
 
@@ -125,7 +127,7 @@ class Replica:
 
         self._reading = Reading(self.core, owner, timing.election_timeout, self.kick)
         self._proposing = Proposing(self.core, network, limits, wall, owner.on_proposal_reply)
-        self.members = Members(self, store, sync_worker, network)
+        self.members = Members(self, store, sync_worker, network, scheduler)
         self._pass_wanted = False
         self._single = False
         """The last record applied carried one command."""
@@ -160,6 +162,7 @@ class Replica:
         """Take no further part. What is being saved still ends; nothing else happens."""
         self.stopped = True
         self.snapshots.stop()
+        self.members.stop()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -215,6 +218,13 @@ class Replica:
             self.snapshots.asked_for = index
             self.kick()
         return index
+
+    def administer(self, order: Callable[[Core, float], T]) -> T:
+        """Let `order` ask the core for something at the time it is given, and see to it that it is carried out."""
+        try:
+            return order(self.core, self._scheduler.time())
+        finally:
+            self.kick()
 
     def hand_over(self) -> bool:
         """Ask the most caught-up follower to lead. False when this node does not lead or nobody can take over."""

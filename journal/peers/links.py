@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 from journal.errors import CorruptRecord, PeerRefused
 from journal.peers.codec import Decoder
-from journal.peers.handshake import Refusal, acceptance, hello, judge_hello, judge_verdict, refusal, take_greeting
+from journal.peers.handshake import (
+    AGAIN,
+    Refusal,
+    acceptance,
+    hello,
+    judge_hello,
+    judge_verdict,
+    refusal,
+    take_greeting,
+)
 from journal.raft.messages import Message
 from journal.values import NodeId
 
@@ -39,6 +48,8 @@ class Link(asyncio.Protocol):
         self.remote = "?"
         self.over = False
         """`end` was called: whatever still arrives is not looked at."""
+        self.quiet = False
+        """Its end is no news: nothing is wrong."""
         self._greeting = b""
         """What came before the handshake was complete."""
 
@@ -57,6 +68,7 @@ class Link(asyncio.Protocol):
         try:
             self.receive(data)
         except (PeerRefused, CorruptRecord) as error:
+            self.quiet = isinstance(error, PeerRefused) and error.again
             self.end(str(error))
 
     def eof_received(self) -> bool:
@@ -131,10 +143,10 @@ class Dialed(Link):
             verdict = judge_verdict(fields, self.network.identity, self.peer)
             if isinstance(verdict, Refusal):
                 self.network.on_refused(self.peer, verdict)
-                raise PeerRefused(verdict.detail)
+                raise PeerRefused(verdict.detail, again=verdict.code == AGAIN)
             why = self.network.judge(self.peer, verdict)
             if why is not None:
-                raise PeerRefused(why.detail)
+                raise PeerRefused(why.detail, again=why.code == AGAIN)
             if not data:
                 self.opened.set_result(None)
                 self.network.on_dialed(self)
@@ -143,7 +155,7 @@ class Dialed(Link):
 
     def report_end(self, reason: str) -> None:
         if not self.opened.done():
-            self.opened.set_exception(PeerRefused(reason))
+            self.opened.set_exception(PeerRefused(reason, again=self.quiet))
             self.opened.exception()  # looked at, because whoever dialed may have given up before
         self.network.on_dialed_ended(self, reason)
 
@@ -214,6 +226,7 @@ class Accepted(Link):
         if why is None and not network.on_heard(self, identity):
             why = Refusal("", f"no address is known of node {identity.node!r}")
         if why is not None:
+            self.quiet = why.code == AGAIN
             self.end(why.detail, refusal(network.identity, why))
             return b""
         if self._patience is not None:

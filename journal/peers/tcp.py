@@ -218,7 +218,8 @@ class TcpNetwork:
             except (OSError, UnicodeError, PeerRefused) as error:
                 reason = "no answer in time" if isinstance(error, TimeoutError) else str(error)
                 if reason != told:  # the same reason, once a second for days, helps nobody
-                    _log.warning("cannot connect to peer %s at %s: %s", peer, _show(address), reason)
+                    level = logging.INFO if isinstance(error, PeerRefused) and error.again else logging.WARNING
+                    _log.log(level, "cannot connect to peer %s at %s: %s", peer, _show(address), reason)
                 told = reason
                 failures += 1
             else:
@@ -301,7 +302,7 @@ class TcpNetwork:
         self._accepted.discard(link)
         peer = link.peer
         if peer is None:
-            if not self._closing:
+            if not self._closing and not link.quiet:
                 self._complain(link.remote, reason)
         elif self._heard.get(peer) is link:
             del self._heard[peer]

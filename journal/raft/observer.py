@@ -19,12 +19,14 @@ from journal.values import Index, NodeId
 
 HOPS_MAX = 8
 """Longer chains are taken for rings."""
+SPARE_LEADER_SECONDS = 10.0
+"""An observer that found nobody else to pull from than the leader looks again after so long."""
 
 
 class Observer:
     """The observer's timer, its source and its questions."""
 
-    __slots__ = ("_agreed", "_asked_at", "_lately", "_state", "deadline", "preferred", "source")
+    __slots__ = ("_agreed", "_asked_at", "_lately", "_spare_at", "_state", "deadline", "preferred", "source")
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -34,6 +36,8 @@ class Observer:
         """Whom we pull from."""
         self._lately: list[NodeId] = []
         """Sources that were left since one of them answered, oldest first."""
+        self._spare_at = state.now
+        """When to look for another source than the leader, should it be the leader."""
         self._agreed = state.commit
         """Our log is a prefix of the cluster's up to here."""
         self._asked_at = state.now
@@ -71,6 +75,7 @@ class Observer:
         self._lately.clear()
         if reply.entries:
             self._take(sender, reply)
+        self._spare_leader()
         if reply.compacted:
             self.deadline = state.now + state.timing.election_timeout
         elif reply.entries or reply.commit > state.commit:
@@ -82,6 +87,14 @@ class Observer:
         """The log starts anew behind a snapshot."""
         self._agreed = self._state.commit
         self.deadline = self._state.now
+
+    def _spare_leader(self) -> None:
+        """The leader has enough to do: pull from somebody else, if there is anybody."""
+        state = self._state
+        if self.source != state.leader or state.now < self._spare_at or self.source in self.preferred:
+            return
+        self._spare_at = state.now + SPARE_LEADER_SECONDS
+        self._choose()
 
     def _take(self, sender: NodeId, reply: PullReply) -> None:
         state = self._state

@@ -87,7 +87,7 @@ class State:
     """All other members, observers too."""
     voter: bool
     observer: bool
-    """This node pulls its log instead of being sent it."""
+    """This node pulls its log instead of being sent it: it observes, or hopes to be taken in."""
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ class State:
         self.peers = tuple(node for node in configuration.receivers if node != me)
         self.known = frozenset(configuration.members) - {me}
         self.voter = configuration.has_say(me)
-        self.observer = me in configuration.observers and me not in configuration.receivers
+        self.observer = me not in configuration.receivers
 
     def configure_if_changed(self) -> None:
         """The log has changed."""
@@ -187,7 +187,7 @@ class State:
         """What this node is while it neither leads nor wants to."""
         if self.voter:
             return Role.FOLLOWER
-        return Role.OBSERVER if self.observer else Role.LEARNER
+        return Role.OBSERVER if self.me in self.configuration.observers else Role.LEARNER
 
     def send(self, to: NodeId, message: Message) -> None:
         """Queue a message that need not wait for the disk."""

@@ -20,7 +20,7 @@ class Cluster:
         self.limits = limits
         self.timing = timing
         self.nodes: dict[int, Node] = {}
-        self._sockets = [_bound_socket() for _ in range(size)]
+        self._sockets = [bound_socket() for _ in range(size)]
         self._ports = [sock.getsockname()[1] for sock in self._sockets]
         self.peers = ",".join(f"n{number}=127.0.0.1:{port}" for number, port in enumerate(self._ports))
 
@@ -39,7 +39,7 @@ class Cluster:
         # The node closes its socket when it stops; the port is then bound anew.
         sock = self._sockets[number]
         if sock.fileno() < 0:
-            sock = _bound_socket(self._ports[number])
+            sock = bound_socket(self._ports[number])
         node = Node(self.config(number), peer_socket=sock)
         await node.start()
         self.nodes[number] = node
@@ -96,7 +96,8 @@ async def running_cluster(
         await cluster.close()
 
 
-def _bound_socket(port: int = 0) -> socket.socket:
+def bound_socket(port: int = 0) -> socket.socket:
+    """A socket of this machine alone; on any free port when none is given."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind(("127.0.0.1", port))

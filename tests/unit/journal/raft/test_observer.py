@@ -1,0 +1,156 @@
+"""Observers: what they pull, from whom, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from journal.limits import Limits
+from journal.raft.messages import Append, Heartbeat, PullReply, PullRequest, ReadRequest
+from journal.raft.ready import Role
+from journal.values import Configuration, NodeId
+from tests.support.raft_cluster import Cluster, Node, node_names
+
+NAMES = node_names(6)
+OBSERVED = Configuration(NAMES[:3], observers=NAMES[3:5])
+
+
+def until(cluster: Cluster, fact: Callable[[], bool], seconds: float = 30.0) -> None:
+    end = cluster.now + seconds
+    while not fact():
+        assert cluster.now < end, {node.name: (node.core.role, node.core.commit) for node in cluster.up()}
+        cluster.wait(0.05)
+
+
+def started(**options: Limits) -> tuple[Cluster, Node]:
+    cluster = Cluster(configuration=OBSERVED, **options)
+    return cluster, cluster.elect(1)
+
+
+def write(cluster: Cluster, leader: Node, *payloads: bytes) -> None:
+    for payload in payloads:
+        assert leader.core.propose(payload, 1, 0, cluster.now) is not None
+        cluster.settle()
+
+
+def test_observers_take_in_what_is_committed_and_nothing_else() -> None:
+    cluster, leader = started()
+    write(cluster, leader, b"a", b"b")
+    until(cluster, lambda: all(cluster[number].payloads() == [b"a", b"b"] for number in (4, 5)))
+    assert cluster[4].core.role is Role.OBSERVER
+    cluster.isolate(2)
+    cluster.isolate(3)
+    leader.core.propose(b"lonely", 1, 0, cluster.now)
+    cluster.settle()
+    cluster.wait(0.3)
+    assert all(cluster[number].core.last_index <= leader.core.commit for number in (4, 5))
+
+
+def test_an_observer_costs_the_leader_nothing_it_does_not_ask_for() -> None:
+    """Any number of them may be there: neither entries nor heartbeats are sent to them unasked."""
+    cluster, leader = started()
+    write(cluster, leader, b"warm")
+    cluster.wait(3)
+    sources = {cluster[number].core._observer.source for number in (4, 5)}
+    assert leader.name not in sources  # other voters are asked first
+    sent: list[tuple[NodeId, object]] = []
+    post = cluster.post
+    cluster.post = lambda sender, to, message: (sent.append((to, message)), post(sender, to, message))[1]  # type: ignore[method-assign]
+    write(cluster, leader, b"a", b"b")
+    cluster.wait(1)
+    assert not [message for to, message in sent if to in NAMES[3:5] and isinstance(message, Append | Heartbeat)]
+    assert cluster[4].payloads()[-1] == b"b"
+
+
+def test_an_observer_that_is_told_at_once_waits_with_its_next_question() -> None:
+    """A question stays with its source until something is committed: no delay, and no polling in between."""
+    cluster, leader = started()
+    write(cluster, leader, b"a")
+    until(cluster, lambda: cluster[4].payloads() == [b"a"])
+    source = cluster.nodes[cluster[4].core._observer.source]
+    until(cluster, lambda: source.core._source.has_observers)
+    write(cluster, leader, b"b")
+    cluster.wait(leader.core._state.timing.heartbeat_interval * 1.5)
+    assert cluster[4].payloads() == [b"a", b"b"]
+
+
+def test_observers_feed_observers() -> None:
+    """They cascade: a whole site may hang on one of them."""
+    cluster, leader = started()
+    cluster[5].core.pull_from([NAMES[3]])
+    for other in (1, 2, 3):
+        cluster.cut |= {(NAMES[other - 1], NAMES[4]), (NAMES[4], NAMES[other - 1])}
+    write(cluster, leader, b"a", b"b", b"c")
+    until(cluster, lambda: cluster[5].payloads() == [b"a", b"b", b"c"])
+    assert cluster[5].core._state.hops == 2 and cluster[5].core.leader == leader.name
+
+
+def test_a_ring_of_observers_is_left() -> None:
+    """Two observers that pull from each other hear an answer to each question, and no news for ever."""
+    cluster, leader = started()
+    cluster[4].core.pull_from([NAMES[4]])
+    cluster[5].core.pull_from([NAMES[3]])
+    write(cluster, leader, b"a")
+    cluster.wait(2)
+    write(cluster, leader, b"b")
+    until(cluster, lambda: all(cluster[number].payloads()[-1:] == [b"b"] for number in (4, 5)))
+
+
+def test_a_silent_source_is_left_for_another() -> None:
+    cluster, leader = started()
+    write(cluster, leader, b"a")
+    until(cluster, lambda: cluster[4].payloads() == [b"a"])
+    source = cluster[4].core._observer.source
+    assert source is not None
+    cluster.isolate(int(source[1:]))
+    until(cluster, lambda: any(node.core.serving for node in cluster.leaders() if node.name != source))
+    leader = next(node for node in cluster.leaders() if node.name != source and node.core.serving)
+    write(cluster, leader, b"b")
+    until(cluster, lambda: cluster[4].payloads()[-1:] == [b"b"])
+
+
+def test_an_observer_too_far_behind_starts_anew_from_its_source() -> None:
+    """What it needs is only in a snapshot: the source sends its newest one, then the log behind it."""
+    cluster, leader = started()
+    cluster[4].crash()
+    write(cluster, leader, b"a", b"b", b"c")
+    cluster.wait(1)
+    for number in (1, 2, 3, 5):
+        cluster[number].snapshot()
+    cluster[4].start()
+    write(cluster, leader, b"d")
+    until(cluster, lambda: cluster[4].payloads() == [b"d"])
+    assert cluster[4].restores == 1
+
+
+def test_an_observer_asks_the_leader_for_a_read_index() -> None:
+    """It serves every kind of read: for a linearizable one the leader proves its office, as to any follower."""
+    cluster, leader = started()
+    write(cluster, leader, b"a")
+    until(cluster, lambda: cluster[4].core.leader == leader.name)
+    assert cluster[4].core.read(7, cluster.now)
+    cluster[4].run()
+    assert any(isinstance(message, ReadRequest) for _, _, message in cluster.bag)
+    until(cluster, lambda: [(grant.context, grant.index) for grant in cluster[4].reads] == [(7, leader.core.commit)])
+
+
+def test_a_source_ignores_questions_that_no_copy_of_its_log_can_ask() -> None:
+    """A position inside of a record is a mistake or a lie: it must not stop the source."""
+    cluster, leader = started()
+    assert leader.core.propose(b"abc", 3, 0, cluster.now) is not None
+    cluster.settle()
+    for after in (leader.core.commit - 1, 2**40):
+        leader.core.step(NAMES[3], PullRequest(leader.core.term, after, True), cluster.now)
+        leader.run()
+    assert not [message for _, to, message in cluster.bag if to == NAMES[3] and isinstance(message, PullReply)]
+    cluster.settle()
+
+
+def test_an_observer_survives_a_restart_where_it_was() -> None:
+    cluster, leader = started()
+    write(cluster, leader, b"a")
+    until(cluster, lambda: cluster[4].payloads() == [b"a"])
+    cluster[4].crash()
+    cluster[4].start()
+    write(cluster, leader, b"b")
+    until(cluster, lambda: cluster[4].payloads() == [b"a", b"b"])
+    assert cluster[4].restores == 0
