@@ -52,7 +52,6 @@ _SEND = (
     *("prevote.send", "prevote.reply.send", "vote.send", "vote.reply.send", "append.send", "append.reply.send"),
     *("heartbeat.send", "heartbeat.reply.send", "snap.send", "snap.reply.send", "transfer.send"),
     *("read.send", "read.reply.send", "propose.send"),
-    *("pull.send", "pull.reply.send"),
 )
 HOOKS = {
     "session.open.propose": "requests.open_session",

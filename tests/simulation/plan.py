@@ -33,16 +33,20 @@ DISK_FAULTS = (
     *("rot_log", "rot_snapshot"),
 )
 CLOCK_FAULTS = ("clock_jump", "clock_strobe", "clock_drift")
-ADMIN_FAULTS = ("transfer", "snapshot_now", "change_role", "prefer_leader")
+ADMIN_FAULTS = ("transfer", "snapshot_now", "prefer_leader")
+REQUESTED_FAULTS = ("change_role",)
+"""Only where they are asked for by name: a voter that becomes an observer while it is down does not learn of it."""
 EVENT_FAULTS = (
     *LINK_FAULTS,
     *PROCESS_FAULTS,
     *DISK_FAULTS,
     *(kind for kind in CLOCK_FAULTS if kind != "clock_drift"),
     *ADMIN_FAULTS,
+    *REQUESTED_FAULTS,
 )
 """What happens at some moments; each is a row of a table in `faults.py`."""
-ALL_FAULTS = PACKET_FAULTS + LINK_FAULTS + PROCESS_FAULTS + DISK_FAULTS + CLOCK_FAULTS + ADMIN_FAULTS
+DRAWN_FAULTS = PACKET_FAULTS + LINK_FAULTS + PROCESS_FAULTS + DISK_FAULTS + CLOCK_FAULTS + ADMIN_FAULTS
+ALL_FAULTS = DRAWN_FAULTS + REQUESTED_FAULTS
 ROLES = ("registers", "registers", "reader", "tree", "watcher", "locker", "locker", "locker")
 CODEC_EVERY = 10
 """One seed in so many lets servers talk through the production codec."""
@@ -152,6 +156,8 @@ def draw(seed: int, narrowing: Narrowing = NOTHING_TAKEN) -> Plan:
     chance = Chance(seed).stream("plan")
     drawn = _draw_faults(chance)
     servers = chance.choice(SERVERS)
+    if faults is not None:
+        drawn |= faults & frozenset(REQUESTED_FAULTS)
     kept = drawn if faults is None else drawn & faults
     chaos_seconds = CHAOS_SECONDS * chance.uniform(0.5, 1.5)
     plan = Plan(
@@ -189,7 +195,7 @@ def _draw_faults(chance: random.Random) -> frozenset[str]:
     if chance.random() < 0.1:
         return frozenset()
     rate = chance.choice((0.08, 0.2, 0.4))
-    return frozenset(kind for kind in ALL_FAULTS if chance.random() < rate)
+    return frozenset(kind for kind in DRAWN_FAULTS if chance.random() < rate)
 
 
 def _draw_limits(chance: random.Random) -> Limits:
