@@ -5,8 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
+from jkcs_client.protocol.framing import pack
 from jkcs_client.protocol.messages import WatchMode
-from jkcs_server.serving.requests import Requests
+from jkcs_server.serving.requests import NOTE_TURNS, Requests
 from journal.clock import Scheduler
 from journal.replica import Replica
 
@@ -39,3 +40,17 @@ def test_a_server_that_starts_from_a_snapshot_has_no_history_before_it() -> None
     requests = requests_on(SimpleNamespace(core=SimpleNamespace(idle=False)), applied=338)
     assert not requests.hub.add(Watcher(), 1, "/", WatchMode.RECURSIVE, 310)
     assert requests.hub.add(Watcher(), 1, "/", WatchMode.RECURSIVE, 338)
+
+
+def test_a_session_is_not_kept_alive_by_rounds_that_never_end() -> None:
+    """A node whose disk hangs begins its round again and again: a session that was heard of once must not be in
+    all of them, or what a dead client held would never be free again."""
+    requests = requests_on(SimpleNamespace(core=SimpleNamespace(idle=False)), applied=0)
+    requests.touch(194)
+    assert requests.on_read_start() == pack([194])
+    requests.turn += NOTE_TURNS
+    assert requests.on_read_start() == pack([194])
+    requests.turn += 1
+    assert requests.on_read_start() == b""
+    requests.touch(194)
+    assert requests.on_read_start() == pack([194])
