@@ -37,7 +37,7 @@ from tests.simulation.observer import WorldObserver
 from tests.simulation.trace import Violation
 
 REGISTERS = 3
-LARGE_BYTES = 1500
+LARGE_BYTES = 4000
 EVENT_SECONDS = 0.001
 """How long an event that was delivered may take to reach the task that waits for it."""
 LOCKS = ("/locks/a", "/locks/b")

@@ -27,6 +27,7 @@ FULL_DISK_SECONDS_MEAN = 1.5
 UNREADABLE_MAX = 3
 CRASH_POINT_AHEAD_MAX = 40
 CRASH_LOOP_MAX = 6
+ARMED = 3
 CRASH_LOOP_SECONDS_MEAN = 0.15
 CLOCK_JUMP_MS_MAX = 86_400_000
 STROBES = 30
@@ -200,10 +201,12 @@ def _restart(chaos: Chaos) -> bool:
 
 def _crash_point(chaos: Chaos) -> bool:
     """Crash at a named place, or between two particular operations on a disk."""
-    if chaos.chance.random() < 0.75:
-        name = chaos.chance.choice(NAMES)
-        chaos.note(f"armed: {name}")
-        chaos.world.crash_points.arm(name)
+    if chaos.chance.random() < 0.8:
+        points = chaos.world.crash_points
+        # One that is certain to come again, and a few of which nobody knows.
+        for name in (chaos.chance.choice(points.rarest() or NAMES), *chaos.chance.sample(NAMES, ARMED)):
+            chaos.note(f"armed: {name}")
+            points.arm(name)
         return True
     machine = chaos.running_machine()
     if machine is not None:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from jkcs_server.server import Server
 
 DISK_STEPS = (
-    *("wal.write", "wal.sync", "wal.repair", "wal.remove", "wal.names"),
+    *("wal.write", "wal.sync", "wal.repair", "wal.repair.sync", "wal.remove", "wal.names"),
     *("segment.create", "segment.write", "segment.sync", "segment.rename", "segment.replace", "segment.names"),
     *("segment.remove", "meta.create", "meta.rename", "meta.names"),
     *("meta.a.write", "meta.a.sync", "meta.b.write", "meta.b.sync"),
@@ -112,6 +112,11 @@ class CrashPoints:
         self.crashed: Counter[str] = Counter()
         self._armed: set[str] = set()
 
+    def rarest(self) -> list[str]:
+        """The half of the names reached so far that were reached least."""
+        known = sorted((count, name) for name, count in self.reached.items() if name in NAMES)
+        return [name for _, name in known[: len(known) // 2 + 1]]
+
     def arm(self, name: str) -> None:
         """End the first server that comes to `name`."""
         assert name in NAMES, name
@@ -181,7 +186,8 @@ class DiskSteps:
         if file == LOG_TEMPORARY:
             return f"segment.{'write' if operation == 'write0' else operation}"
         if file.startswith("log-"):
-            return "wal.repair" if starting and operation in ("write", "sync") else f"wal.{operation}"
+            repairs = {"write": "wal.repair", "sync": "wal.repair.sync"} if starting else {}
+            return repairs.get(operation, f"wal.{operation}")
         return _snapshot_step(operation, file)
 
     @staticmethod

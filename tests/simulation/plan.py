@@ -180,8 +180,8 @@ def draw(seed: int, narrowing: Narrowing = NOTHING_TAKEN) -> Plan:
         half_frame_rate=chance.choice((0.001, 0.01)),
         slow_rate=chance.choice((0.01, 0.05, 0.2)),
         disk_seconds=chance.choice((0.0005, 0.002, 0.01)),
-        down_seconds=chance.choice((0.1, 0.8, 3.0)),
-        cut_seconds=chance.choice((0.3, 1.5, 4.0)),
+        down_seconds=chance.choice((0.1, 0.8, 3.0, 6.0)),
+        cut_seconds=chance.choice((0.3, 1.5, 4.0, 8.0)),
         limits=_draw_limits(chance),
         # With few heartbeats in an election timeout an isolated leader stays in office longer than it should.
         timing=Timing(heartbeat_interval=chance.choice((0.05, 0.1, 0.19))),
@@ -195,7 +195,9 @@ def _draw_faults(chance: random.Random) -> frozenset[str]:
     if chance.random() < 0.1:
         return frozenset()
     rate = chance.choice((0.08, 0.2, 0.4))
-    return frozenset(kind for kind in DRAWN_FAULTS if chance.random() < rate)
+    # Of crash points there are many, and an armed one may not be met.
+    rates = {"crash_point": min(1.0, 2.5 * rate)}
+    return frozenset(kind for kind in DRAWN_FAULTS if chance.random() < rates.get(kind, rate))
 
 
 def _draw_limits(chance: random.Random) -> Limits:
@@ -210,7 +212,7 @@ def _draw_limits(chance: random.Random) -> Limits:
         apply_bytes_max=chance.choice((1, 2 * KIB, 1024 * KIB)),
         log_memory_bytes_max=chance.choice((1, 4 * KIB, 1024 * KIB)),
         segment_bytes=record * chance.choice((2, 4)),
-        snapshot_entries=chance.choice((20, 50, 100, 400, 100_000)),
+        snapshot_entries=chance.choice((20, 20, 50, 100, 400, 100_000)),
         snapshot_chunk_bytes=chance.choice((256, 4 * KIB)),
         snapshot_chunks_in_flight_max=chance.choice((1, 4)),
         peer_frame_bytes_max=1024 * KIB,

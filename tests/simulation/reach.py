@@ -89,7 +89,6 @@ STATES = {
     "log cut": "behind a snapshot",
     # Sessions and clients.
     "session expired": "",
-    "expiry of an older term": "without effect",
     "expiry under way at a change of leader": "",
     "session attached elsewhere": "at another server than before",
     "session gone on return": "it had expired meanwhile",
@@ -358,7 +357,7 @@ class Reach:
             op, session_id, serial = command[0], command[1], command[2]
             session = machine.sessions.get(session_id)
             if op == EXPIRE:
-                self.see("session expired" if command[4] == entry.term else "expiry of an older term")
+                self.see("session expired")
             elif not session_id:
                 self._attached[entry.first + offset] = node
             elif session is None:
