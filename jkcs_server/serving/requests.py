@@ -19,8 +19,8 @@ from typing import Any
 
 import msgpack
 
-from jkcs_client.protocol.errors import JkcsError, SessionExpired, SessionMoved, WrongPassword
-from jkcs_client.protocol.framing import pack
+from jkcs_client.protocol.errors import Busy, JkcsError, SessionExpired, SessionMoved, WrongPassword
+from jkcs_client.protocol.framing import frame, pack
 from jkcs_client.protocol.messages import PASSWORD_BYTES
 from jkcs_server.serving.native import NativeConnection, Sink
 from jkcs_server.serving.silence import Silence
@@ -35,6 +35,8 @@ from journal.values import Configuration, Index, NodeId
 
 logger = logging.getLogger("jkcs_server.requests")
 
+OPENING_MAX = 10_000
+"""Sessions on their way through the log."""
 TURN_SECONDS = 0.25
 """How often silent sessions, stuck writes and idle connections are looked for."""
 STUCK_TURNS = 8
@@ -128,8 +130,12 @@ class Requests:
     # Connections.
 
     def accept(self, sink: Sink) -> NativeConnection | None:
-        """A new client; None when there are too many."""
-        if self._stopped or len(self.connections) >= self._connections_max:
+        """A new client; None, with a word to it, when there are too many."""
+        if self._stopped:
+            return None
+        if len(self.connections) >= self._connections_max:
+            error = Busy(f"{self.node} has {len(self.connections)} clients already")
+            sink.write(frame([pack((error.code, error.detail))]))
             return None
         connection = NativeConnection(self, sink)
         self.connections[connection] = None
@@ -155,6 +161,9 @@ class Requests:
     # Sessions.
 
     def open_session(self, connection: NativeConnection, timeout_ms: int) -> None:
+        if self.overloaded or len(self._opening) >= OPENING_MAX:
+            connection.denied(Busy(f"{self.node}: too much waits for the cluster to take new sessions"))
+            return
         password = self._entropy(PASSWORD_BYTES)
         timeout_ms = min(max(timeout_ms, self._timeout_ms_min), self._timeout_ms_max)
         self._opening[password] = (connection, timeout_ms)

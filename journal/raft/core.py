@@ -227,7 +227,7 @@ class Core(CoreChanges):
         assert state.log.durable == state.log.last_index, (state.log.durable, state.log.last_index)
         state.restoring = None
         state.log.restore(meta.position)
-        state.base = meta.configuration
+        state.base, state.base_index = meta.configuration, index
         state.configure()
         state.digests.clear()
         state.commit = state.applying = state.applied = index
@@ -238,6 +238,7 @@ class Core(CoreChanges):
         state = self._state
         assert start.index <= state.applied, (start, state.applied)
         state.base = state.configuration_at(start.index)
+        state.base_index = max(state.base_index, start.index)
         state.log.forget_configurations(start.index)
         state.configure()
         state.log.compacted(start)

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from jkcs_client import BadPath, Client, NoNode, TooLarge
-from jkcs_client.protocol.errors import BadArguments, ProtocolError, SessionExpired, Unimplemented, WrongPassword
+from jkcs_client.protocol.errors import BadArguments, Busy, ProtocolError, SessionExpired, Unimplemented, WrongPassword
 from jkcs_client.protocol.framing import FrameDecoder, frame, pack
 from jkcs_client.protocol.messages import CREATE, FRAME_BYTES_MAX, GET, LOCAL, MULTI, PREFACE, SET, VALUE_BYTES_MAX
 from jkcs_server import Node
+from jkcs_server.serving.requests import OPENING_MAX
 
 pytestmark = pytest.mark.asyncio
 
@@ -134,3 +135,28 @@ async def test_many_half_open_connections_leave_room_for_clients(tmp_path: Path)
             assert hello is not None and hello[0] == 0
         for _, writer in idle:
             writer.close()
+
+
+async def test_a_client_too_many_is_told_so_and_the_others_go_on(tmp_path: Path) -> None:
+    """A full server answers: silence would make its clients wait for a server that will not have them."""
+    async with Node.single(tmp_path) as node, node.client() as witness:
+        assert node._server is not None
+        requests = node._server.requests
+        requests._connections_max = len(requests.connections) + 1
+        async with raw(node, PREFACE, HELLO), raw(node, PREFACE, HELLO) as late:
+            answer = await late.next()
+            assert answer is not None and answer[0] == Busy.code and "clients already" in answer[1]
+            assert await late.next() is None
+            await witness.create("/a", b"")
+
+
+async def test_new_sessions_are_turned_away_while_too_much_waits(tmp_path: Path) -> None:
+    """Nothing may grow without end while the cluster has no leader to give it to."""
+    async with Node.single(tmp_path) as node, node.client() as witness:
+        assert node._server is not None
+        node._server.requests._opening.update({b"%d" % number: (None, 10_000) for number in range(OPENING_MAX)})
+        async with raw(node, PREFACE, HELLO) as late:
+            answer = await late.next()
+            assert answer is not None and answer[0] == Busy.code
+        node._server.requests._opening.clear()
+        await witness.create("/a", b"")
