@@ -67,9 +67,9 @@ class SimDisk:
         """So many reads from here on fail."""
         self.full = False
         """Nothing can be made or grow."""
-        self.before: OnOperation = lambda operation, name: None
+        self.on_before: OnOperation | None = None
         """Told of each change and sync before it happens, as (operation, file); may raise."""
-        self.after: OnOperation = lambda operation, name: None
+        self.on_after: OnOperation | None = None
         """The same when it has happened."""
         self.on_durable: OnDurable | None = None
         """Told after each sync which writes of a file it made durable."""
@@ -97,7 +97,7 @@ class SimDisk:
         file = _File(bytearray(size), bytearray(size), size_durable=size == 0)
         self._names[name] = file
         self._name_changes.append(_Name(name, file))
-        self.after("create", name)
+        self._changed("create", name)
 
     def write(self, name: str, offset: int, buffers: Sequence[bytes]) -> None:
         self._write("write" if offset else "write0", name, offset, b"".join(buffers))
@@ -120,7 +120,7 @@ class SimDisk:
         file.size_durable = True
         if self.on_durable is not None:
             self.on_durable(name, written)
-        self.after("sync", name)
+        self._changed("sync", name)
 
     def rename(self, old: str, new: str) -> None:
         operation = "replace" if new in self._names else "rename"
@@ -129,14 +129,14 @@ class SimDisk:
         del self._names[old]
         self._names[new] = file
         self._name_changes.append(_Name(new, file, old))
-        self.after(operation, old)
+        self._changed(operation, old)
 
     def remove(self, name: str) -> None:
         self._change("remove", name)
         self._find(name)
         del self._names[name]
         self._name_changes.append(_Name(name, None))
-        self.after("remove", name)
+        self._changed("remove", name)
 
     def sync_names(self) -> None:
         last = self._name_changes[-1] if self._name_changes else None
@@ -147,7 +147,7 @@ class SimDisk:
         self._durable_names = dict(self._names)
         if self.on_names is not None:
             self.on_names()
-        self.after("names", about)
+        self._changed("names", about)
 
     def free_bytes(self) -> int:
         return 0 if self.full else CAPACITY_BYTES - sum(len(file.cached) for file in self._names.values())
@@ -217,7 +217,7 @@ class SimDisk:
             file.size_durable = False
         _put(file.cached, offset, data)
         file.unsynced.append((offset, data))
-        self.after(operation, name)
+        self._changed(operation, name)
 
     def _find(self, name: str) -> _File:
         file = self._names.get(name)
@@ -226,11 +226,16 @@ class SimDisk:
         return file
 
     def _change(self, operation: str, name: str) -> None:
-        self.before(operation, name)
+        if self.on_before is not None:
+            self.on_before(operation, name)
         if self.operations == self.crash_at:
             self.crash_at = -1
             raise Ended
         self.operations += 1
+
+    def _changed(self, operation: str, name: str) -> None:
+        if self.on_after is not None:
+            self.on_after(operation, name)
 
     def _maybe_fail(self, name: str) -> None:
         if self.fail_next is not None:

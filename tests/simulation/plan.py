@@ -47,7 +47,11 @@ EVENT_FAULTS = (
 """What happens at some moments; each is a row of a table in `faults.py`."""
 DRAWN_FAULTS = PACKET_FAULTS + LINK_FAULTS + PROCESS_FAULTS + DISK_FAULTS + CLOCK_FAULTS + ADMIN_FAULTS
 ALL_FAULTS = DRAWN_FAULTS + REQUESTED_FAULTS
-ROLES = ("registers", "registers", "reader", "tree", "watcher", "locker", "locker", "locker")
+ROLES = (
+    *("registers", "registers", "directories", "directories", "tree", "reader", "watcher", "watcher"),
+    *("locker", "locker", "locker", "reckless", "quitter"),
+)
+"""What the clients do, one each."""
 CODEC_EVERY = 10
 """One seed in so many lets servers talk through the production codec."""
 CORE_EVERY = 3

@@ -406,8 +406,8 @@ class World:
             if step:
                 self.crash_points.reach(machine.name, f"{step}.after")
 
-        machine.disk.before = before
-        machine.disk.after = after
+        machine.disk.on_before = before
+        machine.disk.on_after = after
 
     def _end_at(self, node: str, name: str) -> None:
         """A server has come to a crash point that was armed."""

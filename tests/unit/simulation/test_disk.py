@@ -258,8 +258,8 @@ def test_operations_are_told_before_and_after() -> None:
     """Crash points stand there; one that raises lets nothing happen."""
     disk = fresh()
     told: list[tuple[str, str, str]] = []
-    disk.before = lambda operation, name: told.append(("before", operation, name))
-    disk.after = lambda operation, name: told.append(("after", operation, name))
+    disk.on_before = lambda operation, name: told.append(("before", operation, name))
+    disk.on_after = lambda operation, name: told.append(("after", operation, name))
     durable_file(disk)
     disk.create("t", 0)
     disk.rename("t", "f")
@@ -277,7 +277,7 @@ def test_operations_are_told_before_and_after() -> None:
     def end(operation: str, name: str) -> None:
         raise Ended
 
-    disk.before = end
+    disk.on_before = end
     with pytest.raises(Ended):
         disk.write("f", 0, [b"x"])
     assert disk.read("f", 0, 1) == b""
