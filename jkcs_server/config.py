@@ -31,6 +31,8 @@ DEFAULT_LISTEN: Address = ("127.0.0.1", 2181)
 DEFAULT_LIMITS = Limits()
 DEFAULT_TIMING = Timing()
 ENVIRONMENT_PREFIX = "JKCS_"
+LOOPBACK = "loopback"
+ANYWHERE = "any"
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -57,6 +59,8 @@ class NodeConfig:
     """False loses acknowledged writes in a power failure: for tests and throw-away data only."""
     peer_listen: Address | None
     """Where to listen for peers, when that is not this node's own address among `peers`."""
+    admin_from: str
+    """From where ADMIN requests are taken: "loopback", this machine alone, or "any"."""
     join: bool
     """This node is new to a cluster that runs already: it waits until an administrator takes it in."""
     observers: tuple[str, ...]
@@ -78,6 +82,7 @@ class NodeConfig:
         history_events: int = 100_000,
         fsync: bool = True,
         peer_listen: Address | str | None = None,
+        admin_from: str = LOOPBACK,
         join: bool = False,
         observers: Iterable[str] | str = (),
         pull_from: Iterable[str] | str = (),
@@ -98,6 +103,7 @@ class NodeConfig:
             "history_events": history_events,
             "fsync": fsync,
             "peer_listen": None if peer_listen is None else parse_address("peer_listen", peer_listen),
+            "admin_from": admin_from,
             "join": join,
             "observers": tuple(sorted(set(_names("observers", observers)))),
             "pull_from": tuple(_names("pull_from", pull_from)),
@@ -127,6 +133,8 @@ class NodeConfig:
             )
         if self.history_events < 1:
             raise ConfigError("history_events", f"{self.history_events} must be at least 1")
+        if self.admin_from not in (LOOPBACK, ANYWHERE):
+            raise ConfigError("admin_from", f"{self.admin_from!r} is neither {LOOPBACK!r} nor {ANYWHERE!r}")
         for field, part in (("limits", self.limits), ("timing", self.timing)):
             try:
                 part.check()
@@ -192,6 +200,7 @@ _SETTINGS: dict[str, _Parser] = {
     "history_events": _integer,
     "fsync": _switch,
     "peer_listen": parse_address,
+    "admin_from": _text,
     "join": _switch,
     "observers": lambda name, value: tuple(_names(name, value)),
     "pull_from": lambda name, value: tuple(_names(name, value)),

@@ -19,6 +19,10 @@ class DiskFailed(JournalError):
     """A write or sync failed. The node must stop: what is on the disk is no longer known (R6)."""
 
 
+class DiskFull(JournalError):
+    """There is no room for more. Nothing was changed that a reader could see; it may be tried again (R12)."""
+
+
 class LogCompacted(JournalError):
     """The entries asked for were already cut away behind a snapshot."""
 
