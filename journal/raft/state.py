@@ -43,6 +43,7 @@ class State:
         "applying",
         "attempts",
         "base",
+        "base_index",
         "chance",
         "changing",
         "chunks",
@@ -78,7 +79,7 @@ class State:
     configuration: Configuration
     """The newest one in the log: it counts from the moment it is there, committed or not (Raft 6)."""
     configuration_index: Index
-    """The entry that brought it; that of the snapshot, or 0, when none in the log did."""
+    """The entry that brought it; where none in the log did, an index at which it was known to count."""
     changing: bool
     """A change of voters is under way."""
     peers: tuple[NodeId, ...]
@@ -104,7 +105,9 @@ class State:
         self.me = config.me
         self.limits, self.timing = config.limits, config.timing
         self.base = configuration
-        """The configuration before the first of `log.configurations`."""
+        """The configuration before the first of `log.configurations` ..."""
+        self.base_index = applied
+        """... and an index at which it was known to count."""
         self.chance = chance
         """A number in [0, 1), new at each call."""
         self.able = True
@@ -162,7 +165,7 @@ class State:
         entries = self.log.configurations
         configuration = decode_configuration(entries[-1]) if entries else self.base
         self.configuration = configuration
-        self.configuration_index = entries[-1].last if entries else self.log.start.index
+        self.configuration_index = entries[-1].last if entries else self.base_index
         self._configured = entries
         me = self.me
         self.changing = configuration.changing

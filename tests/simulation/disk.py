@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from journal.errors import DiskFailed
+from journal.errors import DiskFailed, DiskFull
 
 SECTOR_BYTES = 512
 CAPACITY_BYTES = 1 << 30
@@ -60,6 +60,9 @@ class SimDisk:
         """The change or sync before which the machine crashes; -1: none."""
         self.fail_next: DiskFailed | None = None
         """What the next write or sync raises."""
+        self.full = False
+        """There is no room: nothing can be reserved, and no file can grow. What is reserved can be written.
+        Outlives the process and the power, like the files of whoever has filled the disk."""
         self.on_durable: OnDurable | None = None
         """Told after each sync which writes of a file it made durable."""
         self.on_names: Callable[[], None] | None = None
@@ -78,6 +81,10 @@ class SimDisk:
 
     def create(self, name: str, size: int) -> None:
         self._change()
+        if self.full and size:
+            if self._names.pop(name, None) is not None:
+                self._name_changes.append(_Name(name, None))
+            raise DiskFull(f"{name}: cannot create: the disk is full")
         file = _File(bytearray(size), bytearray(size), size_durable=size == 0)
         self._names[name] = file
         self._name_changes.append(_Name(name, file))
@@ -88,6 +95,8 @@ class SimDisk:
         data = b"".join(buffers)
         file = self._find(name)
         if len(file.cached) < offset + len(data):
+            if self.full:
+                raise DiskFull(f"{name}: cannot write: the disk is full")
             file.size_durable = False
         _put(file.cached, offset, data)
         file.unsynced.append((offset, data))
@@ -127,8 +136,14 @@ class SimDisk:
         if self.on_names is not None:
             self.on_names()
 
+    def forget(self, name: str) -> None:
+        """There is nothing between a reader and this disk."""
+
     def free_bytes(self) -> int:
-        return CAPACITY_BYTES - sum(len(file.cached) for file in self._names.values())
+        return 0 if self.full else CAPACITY_BYTES - sum(len(file.cached) for file in self._names.values())
+
+    def total_bytes(self) -> int:
+        return CAPACITY_BYTES
 
     def close(self) -> None:
         """Nothing is held open."""
