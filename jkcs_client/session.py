@@ -314,8 +314,11 @@ class Session:
                 try:
                     return address, await self._greet(address)
                 except (SessionExpired, WrongPassword) as error:
-                    self._end(Trigger.EXPIRED, error)
-                    await anyio.sleep_forever()
+                    if self.connection.session_id:
+                        self._end(Trigger.EXPIRED, error)
+                        await anyio.sleep_forever()
+                    # It ended before anybody had it: the next attempt opens another.
+                    self._why[address] = _describe(error)
                 except TimeoutError:
                     self._why[address] = f"no answer within {self._attach_timeout:g} s"
                 except (*_BROKEN, JkcsError) as error:
