@@ -6,11 +6,13 @@ from jkcs_client.dialer import Dialer
 from jkcs_client.fencing import FencedClient
 from jkcs_client.lifecycle import State
 from jkcs_client.protocol.errors import (
+    AdminDenied,
     AmbiguousError,
     BadArguments,
     BadPath,
     BadVersion,
     Busy,
+    ChangeRefused,
     ClientClosed,
     Compacted,
     DefiniteError,
@@ -42,11 +44,13 @@ from jkcs_client.watching import Watcher
 
 __all__ = [
     "Address",
+    "AdminDenied",
     "AmbiguousError",
     "BadArguments",
     "BadPath",
     "BadVersion",
     "Busy",
+    "ChangeRefused",
     "Client",
     "ClientClosed",
     "Compacted",

@@ -32,7 +32,9 @@ class Limits:
     snapshot_entries: int = 200_000
     """A snapshot is due after this many indices since the last one ..."""
     snapshot_log_bytes: int = 256 * MIB
-    """... or after this much log."""
+    """... or after this much log ..."""
+    snapshot_seconds: int = 3600
+    """... or after this time, when anything was applied since."""
     snapshots_kept: int = 2
     """Valid snapshots that are never deleted; the log is kept from the oldest of them on (R10)."""
     scrub_bytes_per_second: int = 1 * MIB

@@ -18,12 +18,13 @@ from typing import Protocol, TypeVar
 from journal.clock import Handle, Scheduler
 from journal.errors import Busy, DiskFull, Diverged
 from journal.limits import Limits, Timing
-from journal.machine import Machine
+from journal.machine import Machine, combined_digest
 from journal.members import Members
 from journal.peers.handshake import Refusal
 from journal.peers.network import Network
 from journal.proposing import Proposing
 from journal.raft.core import Core, CoreConfig
+from journal.raft.digests import DIGEST_MAX
 from journal.raft.log import Log
 from journal.raft.messages import (
     NOT_FOR_THE_CORE,
@@ -163,6 +164,7 @@ class Replica:
     def stop(self) -> None:
         """Take no further part. What is being saved still ends; nothing else happens."""
         self.stopped = True
+        self._saving.stop()
         self.snapshots.stop()
         self.room.stop()
         self.members.stop()
@@ -201,6 +203,11 @@ class Replica:
         self._proposing.forget()
 
     @property
+    def queued(self) -> tuple[int, int]:
+        """Commands that wait for a leader, and their bytes."""
+        return self._proposing.waiting
+
+    @property
     def overloaded(self) -> bool:
         """More commands wait than the limit allows: hold clients back."""
         return self._proposing.overloaded
@@ -218,14 +225,9 @@ class Replica:
     def take_snapshot(self) -> Index | None:
         """Append the entry at whose index every node takes a snapshot. None when this node cannot do so now."""
         try:
-            now = self._scheduler.time()
-            index = self.core.propose(b"", 1, self._wall(), now, kind=EntryKind.SNAPSHOT)
+            return self.snapshots.take_now()
         except Busy:
             return None
-        if index is not None:
-            self.snapshots.asked_for = index
-            self.kick()
-        return index
 
     def administer(self, order: Callable[[Core, float], T]) -> T:
         """Let `order` ask the core for something at the time it is given, and see to it that it is carried out."""
@@ -365,13 +367,23 @@ class Replica:
             elif entry.kind is EntryKind.SNAPSHOT:
                 self.applied_position = Position(entry.last, entry.term, entry.crc, entry.stamp)
                 self.snapshots.take(self.applied_position)
+            elif entry.kind is EntryKind.RECOVER:
+                self.snapshots.on_recover(entry)
             self.snapshots.log_bytes += len(entry.record)
+            self.core.record_digest(entry.last, combined_digest(self.machines) & DIGEST_MAX)
         last = entries[-1]
         self._single = last.first == last.last
         self.applied_position = Position(last.last, last.term, last.crc, last.stamp)
         self.core.applied_to(last.last)
-        if self.leadership.serving and self.snapshots.due(self.applied):
-            self.take_snapshot()  # one that is refused is asked for again after the next commit
+        if self.leadership.serving:
+            self.snapshots.on_applied(self.applied)
+
+    def append(self, payload: bytes, kind: EntryKind) -> Index | None:
+        """Append an entry of the journal's own, as leader. None when not leading. Raises Busy."""
+        index = self.core.propose(payload, 1, self._wall(), self._scheduler.time(), kind=kind)
+        if index is not None:
+            self.kick()
+        return index
 
     def _on_leadership(self, leadership: Leadership) -> None:
         before = self.leadership
@@ -385,6 +397,7 @@ class Replica:
                 leadership.leader or "-",
             )
             self._reading.give_up()
+        self.snapshots.on_leadership()
         self._owner.on_leadership(leadership)
 
     def _has_nothing_else(self) -> bool:

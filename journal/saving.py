@@ -61,11 +61,16 @@ class Saving:
         """The disk is full: `_queued` is tried again when the room says so. Till then only term and vote are saved."""
         self._held: deque[tuple[int, Replies]] = deque()
         """Replies, with the number of the Ready they came in."""
+        self._stopped = False
 
     @property
     def idle(self) -> bool:
         """Everything that was to be saved is durable."""
         return self._under_way is None and self._queued is None
+
+    def stop(self) -> None:
+        """Begin no other save. What is queued is not durable, and nobody is ever told that it is."""
+        self._stopped = True
 
     def take(self, ready: Ready) -> None:
         """Save what `ready` wants saved, and let its replies go when that and all before it is durable."""
@@ -115,10 +120,10 @@ class Saving:
             return
         if error is None:
             self._room.found()
-            if self._queued is not None:
+            if self._queued is not None and not self._stopped:
                 self._submit()
             # Replies of a Ready that saved nothing itself wait for the saves before it, not for those behind it.
-            held, next_save = self._held, self._under_way
+            held, next_save = self._held, self._under_way or self._queued
             while held and (next_save is None or held[0][0] < next_save.first):
                 self._let_go(held.popleft()[1])
         self._on_saved(saved.number, error)

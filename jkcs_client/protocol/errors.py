@@ -198,6 +198,20 @@ class LockLost(DefiniteError):
     summary = "the lock was lost while it was held"
 
 
+class ChangeRefused(DefiniteError):
+    """What an administrator asked for does not fit the cluster as it is."""
+
+    code = -320
+    summary = "the change was refused"
+
+
+class AdminDenied(DefiniteError):
+    """This server takes ADMIN requests from its own machine only."""
+
+    code = -321
+    summary = "administration is not allowed from here"
+
+
 def _by_code(base: type[JkcsError]) -> dict[int, type[JkcsError]]:
     found: dict[int, type[JkcsError]] = {}
     for cls in base.__subclasses__():

@@ -11,11 +11,13 @@ command without arguments, because the session's serials must stay without a gap
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from jkcs_client.protocol.errors import (
     OK,
     BadArguments,
+    Busy,
     Compacted,
     DiskFull,
     JkcsError,
@@ -27,6 +29,8 @@ from jkcs_client.protocol.errors import (
 )
 from jkcs_client.protocol.framing import FrameDecoder, frame, pack
 from jkcs_client.protocol.messages import (
+    ADMIN,
+    ADMIN_IN_FLIGHT_MAX,
     CHILDREN,
     EXISTS,
     FIRST_WRITE,
@@ -78,6 +82,9 @@ class Sink(Protocol):
 
     def resume(self) -> None: ...
 
+    def is_local(self) -> bool:
+        """Whether the client is on this very machine."""
+
 
 class Desk(Protocol):
     """What a connection needs of its server."""
@@ -116,11 +123,15 @@ class Desk(Protocol):
 
     def status(self) -> dict[str, Any]: ...
 
+    def administrate(self, name: str, arguments: dict[str, Any], local: bool, done: Callable[[int, Any], None]) -> None:
+        """Do what an administrator asks. `done` is called once, now or later, with a code and a map or a detail."""
+
 
 class NativeConnection:
     """A connection from its preface to its end. `session` is 0 until the hello is answered, or for ever."""
 
     __slots__ = (
+        "_admin_open",
         "_decoder",
         "_desk",
         "_flagged",
@@ -155,6 +166,8 @@ class NativeConnection:
         self._paused = False
         self._refusals: dict[int, JkcsError] = {}
         """Why a write was refused here, until its empty command comes out of the log."""
+        self._admin_open = 0
+        """ADMIN requests without an answer."""
         self.lane = Lane(self)
         self.session = 0
         self.timeout_ms = 0
@@ -304,10 +317,29 @@ class NativeConnection:
             if op == PING and self.session:
                 self._desk.touch(self.session)
             lane.round_read(self._desk.join_round(self), message)
+        elif op == ADMIN:
+            self._administrate(number, message[2:])
         elif lane:
             lane.local_read(message)
         else:
             self.answer(message)
+
+    def _administrate(self, number: int, request: list[Any]) -> None:
+        """Hand an ADMIN request on. It may need the leader or the disk: its answer comes when it is there."""
+
+        def done(code: int, result: Any) -> None:
+            self._admin_open -= 1
+            if not self.closed:
+                self._emit(pack((number, code, self._desk.machine.applied, result)))
+                self.flush()
+
+        self._admin_open += 1
+        if len(request) != 2 or type(request[0]) is not str or type(request[1]) is not dict:
+            done(BadArguments.code, "an ADMIN request is [op, id, name, {arguments}]")
+        elif self._admin_open > ADMIN_IN_FLIGHT_MAX:
+            done(Busy.code, f"{ADMIN_IN_FLIGHT_MAX} ADMIN requests of this connection wait already")
+        else:
+            self._desk.administrate(request[0], request[1], self._sink.is_local(), done)
 
     def _write(self, op: int, serial: int, message: list[Any]) -> None:
         if not self.session:

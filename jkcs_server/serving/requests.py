@@ -22,11 +22,13 @@ import msgpack
 from jkcs_client.protocol.errors import Busy, DiskFull, JkcsError, SessionExpired, SessionMoved, WrongPassword
 from jkcs_client.protocol.framing import frame, pack
 from jkcs_client.protocol.messages import PASSWORD_BYTES
+from jkcs_server.serving.admin import AdminDesk
 from jkcs_server.serving.native import NativeConnection, Sink
 from jkcs_server.serving.silence import Silence
 from jkcs_server.serving.watches import WatchHub
 from jkcs_server.tree.commands import EXPIRE, OPEN
 from jkcs_server.tree.machine import TreeMachine
+from journal.administration import Administration
 from journal.clock import Handle, Scheduler
 from journal.raft.messages import AdminReply, AdminRequest
 from journal.raft.ready import Leadership, Role
@@ -64,6 +66,10 @@ class Requests:
         self.machine = TreeMachine(self)
         self.replica: Replica
         """Set by `bind`, before anything is called."""
+        self.admin: AdminDesk
+        """Set by `administrate_with`; so is ..."""
+        self.administration: Administration
+        """... the way to the leader."""
         self.on_status: Callable[[], dict[str, Any]]
         self.on_failure: Callable[[BaseException], None]
         self._scheduler = scheduler
@@ -109,7 +115,14 @@ class Requests:
         self.replica = replica
         self.on_status = on_status
         self.on_failure = on_failure
+        # What the snapshot that we started from holds was never told here: no watch can begin before it.
+        self.hub.reset(self.machine.applied)
         replica.core.idle = True
+
+    def administrate_with(self, admin: AdminDesk, administration: Administration) -> None:
+        """Where ADMIN requests go: those of clients, and those that come from other nodes."""
+        self.admin = admin
+        self.administration = administration
 
     def start(self) -> None:
         self._timer = self._scheduler.call_at(self._scheduler.time() + TURN_SECONDS, self._look_around)
@@ -117,6 +130,7 @@ class Requests:
     def stop(self) -> None:
         """Close every connection; their sessions live on at other servers."""
         self._stopped = True
+        self.administration.stop()
         if self._timer is not None:
             self._timer.cancel()
         for connection in list(self.connections):
@@ -307,7 +321,10 @@ class Requests:
         """Nothing here asks for one: outcomes come out of the log."""
 
     def on_admin(self, sender: NodeId, message: AdminRequest | AdminReply) -> None:
-        """Nobody here administers."""
+        if isinstance(message, AdminRequest):
+            self.administration.on_request(sender, message.context, message.body)
+        else:
+            self.administration.on_reply(message.context, message.body)
 
     def on_restored(self) -> None:
         """Events and outcomes of the gap were not told: clients come back and ask for what they missed."""
@@ -371,3 +388,6 @@ class Requests:
 
     def status(self) -> dict[str, Any]:
         return self.on_status()
+
+    def administrate(self, name: str, arguments: dict[str, Any], local: bool, done: Callable[[int, Any], None]) -> None:
+        self.admin.ask(name, arguments, local, done)

@@ -37,6 +37,7 @@ from journal.raft.outdated import answer_outdated
 from journal.raft.quorum import VoteResult
 from journal.raft.ready import Leadership, ReadGrant, Ready
 from journal.raft.state import CEILING, CoreConfig, State
+from journal.raft.vitals import Vitals
 from journal.raft.voter import grants, is_absurd, is_disruptive
 from journal.values import (
     START,
@@ -381,9 +382,12 @@ class Core(CoreChanges):
         if isinstance(message, PullReply):
             if self._state.observer:
                 self._observer.on_reply(sender, message)
-        elif isinstance(message, SnapshotChunk) and self._state.observer:
-            self._follower.on_snapshot_chunk(sender, message)
-        elif isinstance(message, (Append, Heartbeat, SnapshotChunk)):
+        elif isinstance(message, SnapshotChunk):
+            # Sources of observers send them too, and one that observed may meanwhile vote, or lead: a chunk alone
+            # makes nobody a leader.
+            if self._state.observer or sender == self._state.leader:
+                self._follower.on_snapshot_chunk(sender, message)
+        elif isinstance(message, (Append, Heartbeat)):
             self._on_leader_message(sender, message)
         elif self._leader is not None:
             self._leader.step(sender, message)
@@ -397,7 +401,7 @@ class Core(CoreChanges):
         elif isinstance(message, ReadReply) and message.index < CEILING:
             self._state.reads.append(ReadGrant(message.context, message.index))
 
-    def _on_leader_message(self, leader: NodeId, message: Append | Heartbeat | SnapshotChunk) -> None:
+    def _on_leader_message(self, leader: NodeId, message: Append | Heartbeat) -> None:
         state = self._state
         assert self._leader is None, (state.term, "led by", leader, "and by", state.me)
         if self._candidate is not None or state.leader != leader:
@@ -407,10 +411,8 @@ class Core(CoreChanges):
             self._follower.follow(leader)
         if isinstance(message, Append):
             self._follower.on_append(leader, message)
-        elif isinstance(message, Heartbeat):
-            self._follower.on_heartbeat(leader, message)
         else:
-            self._follower.on_snapshot_chunk(leader, message)
+            self._follower.on_heartbeat(leader, message)
 
     def _on_vote_request(self, candidate: NodeId, request: VoteRequest) -> None:
         state = self._state
@@ -474,3 +476,18 @@ class Core(CoreChanges):
         state.leader = None
         state.enter_term(term)
         self._follower.wait_until(deadline)
+
+    # For monitoring
+
+    def vitals(self) -> Vitals:
+        """What is of interest to nobody but those who watch."""
+        state, leader = self._state, self._leader
+        sent_at, uncommitted_bytes, transferee = leader.vitals() if leader is not None else (None, 0, None)
+        return Vitals(
+            next_election_at=self.deadline if leader is None and state.voter else None,
+            heard_at=state.heard_at if leader is None and state.leader is not None else None,
+            heartbeat_sent_at=sent_at,
+            uncommitted_bytes=uncommitted_bytes,
+            transferring_to=transferee,
+            log_memory_bytes=state.log.memory_bytes,
+        )

@@ -80,6 +80,9 @@ class Disk(Protocol):
 
     def free_bytes(self) -> int: ...
 
+    def total_bytes(self) -> int:
+        """What the whole file system has."""
+
     def close(self) -> None: ...
 
 
@@ -250,6 +253,10 @@ class FileDisk:
     def free_bytes(self) -> int:
         state = os.fstatvfs(self._directory_fd)
         return state.f_bavail * state.f_frsize
+
+    def total_bytes(self) -> int:
+        state = os.fstatvfs(self._directory_fd)
+        return state.f_blocks * state.f_frsize
 
     def close(self) -> None:
         """Release the lock. The workers that use this disk must be closed first."""

@@ -72,9 +72,15 @@ class Metadata:
         """Rises with every save. Invariant: both slots on disk carry it, but for the time of a save."""
 
     @staticmethod
-    def create(disk: Disk, identity: Identity, incarnation: bytes, configuration: Configuration) -> Metadata:
+    def create(
+        disk: Disk,
+        identity: Identity,
+        incarnation: bytes,
+        configuration: Configuration,
+        hard_state: HardState | None = None,
+    ) -> Metadata:
         """Write `meta` for the first time, last of all files: whoever finds it finds a complete directory."""
-        metadata = Metadata(disk, identity, incarnation, HardState(), configuration, {}, Index(0), 1)
+        metadata = Metadata(disk, identity, incarnation, hard_state or HardState(), configuration, {}, Index(0), 1)
         slot = metadata._slot()
         disk.create(META_TEMPORARY, 2 * SLOT_BYTES)
         disk.write(META_TEMPORARY, 0, [slot])

@@ -15,6 +15,7 @@ Knows one file; which files there are and which one is written is the business o
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -242,6 +243,23 @@ class Segment:
                 error=f"{self.name}: {stop.error}",
             )
 
+    def highest_named(self) -> Index:
+        """The highest index that a good batch or record header names, whatever else of the file is damaged.
+
+        For what must be known of a log that no node would start on.
+        """
+        data = self._disk.read(self.name, 0, self._disk.size(self.name))
+        highest = int(self.start.index)
+        at = data.find(BATCH_MAGIC, HEADER_BYTES)
+        while at >= 0:
+            header = self._batch_header(data, at)
+            if header is not None:
+                highest = max(
+                    highest, header[1], _last_named(data, at + BATCH_BYTES, header[0], self._payload_bytes_max)
+                )
+            at = data.find(BATCH_MAGIC, at + 1)
+        return Index(highest)
+
     def clear_behind(self, damage_end: int) -> None:
         """Zero what is left behind the last good batch, and sync: nothing stale may ever follow a new batch (R3)."""
         if damage_end > self.end:
@@ -394,6 +412,16 @@ class _Stop:
     """End of the records of its batch, 0 when its header does not tell."""
     out_of_place: bool
     error: str
+
+
+def _last_named(data: bytes, at: int, length: int, payload_bytes_max: int) -> int:
+    """The last index of the records of a batch, as far as their headers are good; 0 when none is."""
+    last, end = 0, at + length
+    with contextlib.suppress(CorruptRecord):
+        while at < end:
+            entry, at = read_entry(data, at, None, payload_bytes_max)
+            last = entry.last
+    return last
 
 
 def _has_missing_sector(data: memoryview, start: int, end: int) -> bool:

@@ -142,6 +142,9 @@ class SimDisk:
     def free_bytes(self) -> int:
         return 0 if self.full else CAPACITY_BYTES - sum(len(file.cached) for file in self._names.values())
 
+    def total_bytes(self) -> int:
+        return CAPACITY_BYTES
+
     def close(self) -> None:
         """Nothing is held open."""
 

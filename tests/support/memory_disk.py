@@ -103,6 +103,9 @@ class MemoryDisk:
     def free_bytes(self) -> int:
         return 0 if self.full else 1 << 40
 
+    def total_bytes(self) -> int:
+        return 1 << 41
+
     def close(self) -> None:
         """Nothing is open."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from jkcs_client.protocol.errors import (
     OK,
     BadArguments,
     BadPath,
+    Busy,
     Compacted,
     DiskFull,
     JkcsError,
@@ -21,6 +23,8 @@ from jkcs_client.protocol.errors import (
 )
 from jkcs_client.protocol.framing import FrameDecoder, frame, pack
 from jkcs_client.protocol.messages import (
+    ADMIN,
+    ADMIN_IN_FLIGHT_MAX,
     CHECK,
     CHILDREN,
     CLOSE,
@@ -71,6 +75,10 @@ class Desk:
         self.attaching: list[tuple[int, bytes]] = []
         self.lost: list[NativeConnection] = []
         self.connection: NativeConnection | None = None
+        self.administrating: list[tuple[str, dict[str, Any], bool, Callable[[int, Any], None]]] = []
+
+    def administrate(self, name: str, arguments: dict[str, Any], local: bool, done: Callable[[int, Any], None]) -> None:
+        self.administrating.append((name, arguments, local, done))
 
     def open_session(self, connection: NativeConnection, timeout_ms: int) -> None:
         self.connection = connection
@@ -153,6 +161,9 @@ class Client:
 
     def resume(self) -> None:
         self.paused = False
+
+    def is_local(self) -> bool:
+        return False
 
     def send(self, *messages: Any) -> None:
         self.connection.receive(frame([pack(message) for message in messages]))
@@ -469,3 +480,43 @@ def test_a_full_disk_takes_no_sessions(hello: list[Any]) -> None:
     client.send(hello)
     assert client.take() == [[DiskFull.code, "full"]]
     assert desk.proposed == [] and desk.attaching == [] and client.connection.closed
+
+
+def test_an_admin_request_is_answered_when_its_answer_is_there() -> None:
+    """Out of turn: it may wait for the leader or the disk, and nothing else of the connection waits with it."""
+    desk, client = connected()
+    client.send([ADMIN, -1, "configuration", {}], [STATUS, -2])
+    assert codes(client.take()) == [(-2, OK)]
+    ((name, arguments, local, done),) = desk.administrating
+    assert (name, arguments, local) == ("configuration", {}, False)
+    done(OK, {"voters": ["n1"]})
+    assert [(message[:2], message[3]) for message in client.take()] == [([-1, OK], {"voters": ["n1"]})]
+
+
+def test_admin_requests_of_a_connection_are_bounded() -> None:
+    """Each may be work for the leader; one that was answered makes room."""
+    desk, client = connected()
+    client.send(*([ADMIN, -1 - number, "configuration", {}] for number in range(ADMIN_IN_FLIGHT_MAX + 1)))
+    assert codes(client.take()) == [(-1 - ADMIN_IN_FLIGHT_MAX, Busy.code)]
+    desk.administrating.pop()[3](OK, {})
+    client.take()
+    client.send([ADMIN, -50, "configuration", {}])
+    assert client.take() == [] and len(desk.administrating) == ADMIN_IN_FLIGHT_MAX
+
+
+@pytest.mark.parametrize("request_", [[ADMIN, -1], [ADMIN, -1, 5, {}], [ADMIN, -1, "configuration", []]])
+def test_an_admin_request_of_another_shape_is_refused(request_: list[Any]) -> None:
+    """And concerns nothing but itself."""
+    desk, client = connected()
+    client.send(request_)
+    assert codes(client.take()) == [(-1, BadArguments.code)]
+    assert desk.administrating == []
+
+
+def test_an_answer_for_an_administrator_who_has_left_is_dropped() -> None:
+    """The leader may answer long after the connection is gone."""
+    desk, client = connected()
+    client.send([ADMIN, -1, "configuration", {}])
+    client.connection.lost()
+    desk.administrating[0][3](OK, {})
+    assert client.take() == []
