@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from journal.errors import DiskFailed
-from journal.raft.messages import Append, AppendReply, TimeoutNow, VoteReply, VoteRequest
+from journal.raft.messages import Append, AppendReply, Heartbeat, TimeoutNow, VoteReply, VoteRequest
 from journal.raft.ready import Role
 from journal.room import RETRY_SECONDS
 from journal.saving import HELD_MAX
@@ -199,3 +199,14 @@ def test_a_snapshot_without_room_is_given_up_and_the_node_goes_on(leader: World)
     while leader.background.jobs:
         leader.background.run()
     assert leader.store.snapshot is not None
+
+
+def test_a_term_that_waits_its_turn_is_not_saved_after_the_stop(full: World) -> None:
+    """The worker is about to close; what was never durable nobody was told of."""
+    for term in (8, 9):
+        full.receive(B, Heartbeat(Term(term), Index(0), 1))
+        full.turn()
+    assert len(full.worker.jobs) == 1, "the first is under way, the second waits for it"
+    full.replica.stop()
+    full.worker.run()
+    assert full.worker.jobs == []
