@@ -6,14 +6,17 @@ from jkcs_client.dialer import Dialer
 from jkcs_client.fencing import FencedClient
 from jkcs_client.lifecycle import State
 from jkcs_client.protocol.errors import (
+    AdminDenied,
     AmbiguousError,
     BadArguments,
     BadPath,
     BadVersion,
     Busy,
+    ChangeRefused,
     ClientClosed,
     Compacted,
     DefiniteError,
+    DiskFull,
     Fenced,
     JkcsError,
     LockLost,
@@ -41,16 +44,19 @@ from jkcs_client.watching import Watcher
 
 __all__ = [
     "Address",
+    "AdminDenied",
     "AmbiguousError",
     "BadArguments",
     "BadPath",
     "BadVersion",
     "Busy",
+    "ChangeRefused",
     "Client",
     "ClientClosed",
     "Compacted",
     "DefiniteError",
     "Dialer",
+    "DiskFull",
     "Event",
     "EventKind",
     "Fenced",

@@ -16,6 +16,7 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from jkcs_client.address import Address, parse
+from jkcs_client.admin import Admin
 from jkcs_client.dialer import Dialer, dial_tcp
 from jkcs_client.fencing import FencedClient, Guard
 from jkcs_client.keys import Keys
@@ -160,6 +161,11 @@ class Client(Keys):
     def states(self) -> AsyncIterator[State]:
         """The present state, then each that follows, until the client is closed."""
         return self._session.states()
+
+    @property
+    def admin(self) -> Admin:
+        """Administration of the cluster."""
+        return Admin(self._session)
 
     # For recipes.
 

@@ -148,7 +148,9 @@ class Connection:
         """The connection is gone. Returns how many requests were dropped because nobody waits for them."""
         self.greeted = False
         self._control.clear()
-        return len(self._requests.on_connection_lost())
+        dropped, settled = self._requests.on_connection_lost()
+        self._woken += settled
+        return len(dropped)
 
     def forget_session(self) -> None:
         """The session that was just given was never used, and will not be: the next hello asks for a new one."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jkcs_client.protocol.errors import OK, OutcomeUnknown
-from jkcs_client.protocol.messages import FIRST_WRITE, PING, UNWATCH, WATCH
+from jkcs_client.protocol.messages import ADMIN, FIRST_WRITE, PING, UNWATCH, WATCH
 
 CONTROL = frozenset((PING, WATCH, UNWATCH))
 """What a connection sends for itself, ahead of the queue; void when the connection is lost."""
@@ -65,6 +65,11 @@ class Request:
     def is_write(self) -> bool:
         """Whether it changes anything, and so takes a serial."""
         return self.op >= FIRST_WRITE
+
+    @property
+    def may_have_happened(self) -> bool:
+        """Whether it was put on the wire and may change something: without an answer nobody knows."""
+        return self.sends > 0 and (self.is_write or self.op == ADMIN)
 
     def settle(self, code: int, index: int, result: Any) -> None:
         """It is answered, or never will be. Happens once."""
@@ -156,29 +161,37 @@ class RequestTable:
         request.settle(code, index, result)
         return request
 
-    def on_connection_lost(self) -> list[Request]:
-        """Queue what must be sent again. Returns the reads that nobody waits for any more: they are dropped."""
+    def on_connection_lost(self) -> tuple[list[Request], list[Request]]:
+        """Queue what must be sent again.
+
+        Returns the reads that nobody waits for any more, which are dropped; and the ADMIN requests, which are
+        settled: another server would do them a second time, or answer for itself.
+        """
         again: list[Request] = []
         dropped: list[Request] = []
+        settled: list[Request] = []
         for request in self._in_flight.values():
             request.number = 0
             if request.op in CONTROL:
                 continue
             if request.abandoned and not request.is_write:
                 dropped.append(request)
+            elif request.op == ADMIN:
+                request.settle(OutcomeUnknown.code, 0, "the connection broke before the answer came")
+                settled.append(request)
             else:
                 again.append(request)
         self._queue = dict.fromkeys([*again, *self._queue])
         self._in_flight.clear()
         self._last_number = 0
-        return dropped
+        return dropped, settled
 
     def settle_all(self, code: int, index: int, detail: str) -> list[Request]:
         """The session is over: nothing will be answered any more. Returns all requests, settled."""
         everything = [request for request in self._in_flight.values() if request.op not in CONTROL]
         everything += self._queue
         for request in everything:
-            if request.is_write and request.sends:
+            if request.may_have_happened:
                 request.settle(OutcomeUnknown.code, index, detail)
             else:
                 request.settle(code, index, detail)

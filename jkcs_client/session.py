@@ -90,7 +90,8 @@ class Session:
         self._addresses = list(addresses)
         self._dialer = dialer
         self._random = random
-        self._request_timeout = request_timeout
+        self.request_timeout = request_timeout
+        """Of calls that name none."""
         self._process = os.getpid()
         self._scope = anyio.CancelScope()
         """Around `run`."""
@@ -126,10 +127,10 @@ class Session:
 
     async def opened(self) -> None:
         """Wait for the first connection. Raises NotConnected, naming each server and why, at the default deadline."""
-        with anyio.move_on_after(self._request_timeout):
+        with anyio.move_on_after(self.request_timeout):
             await self._opened.wait()
         if self._lifecycle.state is State.CONNECTING:
-            raise NotConnected(f"after {self._request_timeout:g} s: {self._reasons()}")
+            raise NotConnected(f"after {self.request_timeout:g} s: {self._reasons()}")
         self.check()
 
     async def call(self, op: int, arguments: tuple[Any, ...], timeout: float | None = None) -> Request:
@@ -139,14 +140,14 @@ class Session:
         a write that was put on the wire.
         """
         self.check()
-        return await self._call(op, arguments, self._request_timeout if timeout is None else timeout)
+        return await self._call(op, arguments, self.request_timeout if timeout is None else timeout)
 
     async def register(self, watch: Watch, bell: Bell, timeout: float | None) -> None:
         """Add a watch and wait until a server has taken it, or it has ended. Its `wake` must ring the bell."""
         self.check()
         if self.connection.watch_count >= WATCHES_PER_CONNECTION_MAX:
             raise TooLarge(f"{WATCHES_PER_CONNECTION_MAX} watches are the most that a client can have")
-        seconds = self._request_timeout if timeout is None else timeout
+        seconds = self.request_timeout if timeout is None else timeout
         self.connection.watch(watch)
         self._has_output.ring()
         taken = False
@@ -253,7 +254,7 @@ class Session:
         """The answered request, or why there is none."""
         name = OP_NAMES[request.op]
         if not request.settled:
-            if request.is_write and request.sends:
+            if request.may_have_happened:
                 raise OutcomeUnknown(f"{name} sent, no answer within {seconds:g} s{self._unreached()}", node=self._node)
             raise RequestTimeout(f"{name} within {seconds:g} s{self._unreached()}", node=self._node)
         if not self.ended:
@@ -300,6 +301,7 @@ class Session:
             self._move(Trigger.DETACHED)
             for _ in range(self.connection.on_connection_lost()):
                 self._slots.release()
+            self._wake()
             self._backoff.on_connection_ended(anyio.current_time() - attached_at)
             await anyio.sleep(self._backoff.next_delay(self._random.random()))
 

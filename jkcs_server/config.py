@@ -11,34 +11,28 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from jkcs_client.protocol.messages import SESSION_TIMEOUT_MS_MAX, SESSION_TIMEOUT_MS_MIN
-from journal.limits import VOTERS_MAX, Limits, Timing
+from journal.addresses import (
+    Address,
+    ConfigError,
+    check_members,
+    check_name,
+    parse_address,
+    parse_peers,
+    show_address,
+)
+from journal.limits import Limits, Timing
 
-Address = tuple[str, int]
-"""Host and port. The host is a name or an IP address, without brackets."""
+__all__ = ["Address", "ConfigError", "NodeConfig", "load", "parse_address", "parse_peers", "show_address"]
 
 DEFAULT_LISTEN: Address = ("127.0.0.1", 2181)
 DEFAULT_LIMITS = Limits()
 DEFAULT_TIMING = Timing()
-URL_PREFIX = "jkcs://"
 ENVIRONMENT_PREFIX = "JKCS_"
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_HOST = re.compile(r"[^\s,=/\[\]]+")
-
-
-class ConfigError(ValueError):
-    """A value that cannot be used. `field` names it, `why` says what is wrong with it."""
-
-    def __init__(self, field: str, why: str, source: str = "") -> None:
-        self.field = field
-        self.why = why
-        self.source = source
-        """Where the value came from: a flag, an environment variable, a place in the file; empty when passed in."""
-        super().__init__(f"{field}: {why}" + (f" (from {source})" if source else ""))
+LOOPBACK = "loopback"
+ANYWHERE = "any"
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -65,6 +59,8 @@ class NodeConfig:
     """False loses acknowledged writes in a power failure: for tests and throw-away data only."""
     peer_listen: Address | None
     """Where to listen for peers, when that is not this node's own address among `peers`."""
+    admin_from: str
+    """From where ADMIN requests are taken: "loopback", this machine alone, or "any"."""
     join: bool
     """This node is new to a cluster that runs already: it waits until an administrator takes it in."""
     observers: tuple[str, ...]
@@ -86,6 +82,7 @@ class NodeConfig:
         history_events: int = 100_000,
         fsync: bool = True,
         peer_listen: Address | str | None = None,
+        admin_from: str = LOOPBACK,
         join: bool = False,
         observers: Iterable[str] | str = (),
         pull_from: Iterable[str] | str = (),
@@ -106,6 +103,7 @@ class NodeConfig:
             "history_events": history_events,
             "fsync": fsync,
             "peer_listen": None if peer_listen is None else parse_address("peer_listen", peer_listen),
+            "admin_from": admin_from,
             "join": join,
             "observers": tuple(sorted(set(_names("observers", observers)))),
             "pull_from": tuple(_names("pull_from", pull_from)),
@@ -120,20 +118,13 @@ class NodeConfig:
 
     def check(self) -> None:
         """Raise ConfigError, a ValueError, naming the first field that cannot be right, and why."""
-        for field, name in (("me", self.me), ("cluster", self.cluster)):
-            _check_name(field, name)
-        if self.me not in self.peers:
-            raise ConfigError("me", f"{self.me!r} is not among the members {', '.join(self.peers)}")
-        voters = set(self.peers) - set(self.observers)
-        if len(voters) > VOTERS_MAX:
-            raise ConfigError("peers", f"{len(voters)} voters, at most {VOTERS_MAX} are of use")
-        for field, names in (("observers", self.observers), ("pull_from", self.pull_from)):
-            for name in names:
-                if name not in self.peers:
-                    raise ConfigError(field, f"{name!r} is not among the members {', '.join(self.peers)}")
-        if not voters - ({self.me} if self.join else set()):
-            raise ConfigError("peers", "no voters: name those that run already" if self.join else "no voters")
-        self._check_addresses()
+        check_name("cluster", self.cluster)
+        check_members(self.me, self.peers, self.observers, joins=self.join)
+        for name in self.pull_from:
+            if name not in self.peers:
+                raise ConfigError("pull_from", f"{name!r} is not among the members {', '.join(self.peers)}")
+        if self.listen[1] != 0 and self.listen == self.peer_bind:
+            raise ConfigError("listen", f"{show_address(self.listen)} is where this node listens for its peers")
         if not 0.1 <= self.session_timeout_min <= self.session_timeout_max:
             raise ConfigError(
                 "session_timeout_min",
@@ -142,89 +133,13 @@ class NodeConfig:
             )
         if self.history_events < 1:
             raise ConfigError("history_events", f"{self.history_events} must be at least 1")
+        if self.admin_from not in (LOOPBACK, ANYWHERE):
+            raise ConfigError("admin_from", f"{self.admin_from!r} is neither {LOOPBACK!r} nor {ANYWHERE!r}")
         for field, part in (("limits", self.limits), ("timing", self.timing)):
             try:
                 part.check()
             except ValueError as error:
                 raise ConfigError(field, str(error).removeprefix(f"{field}: ")) from None
-
-    def _check_addresses(self) -> None:
-        owners: dict[Address, str] = {}
-        for name, address in self.peers.items():
-            _check_name("peers", name)
-            if address[1] == 0 and len(self.peers) > 1:
-                raise ConfigError("peers", f"{name}'s port is 0, but the other members must know it")
-            if address in owners:
-                raise ConfigError("peers", f"{owners[address]} and {name} share the address {show_address(address)}")
-            owners[address] = name
-        if self.listen[1] != 0 and self.listen == self.peer_bind:
-            raise ConfigError("listen", f"{show_address(self.listen)} is where this node listens for its peers")
-
-
-def _check_name(field: str, name: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise ConfigError(
-            field, f"{name!r} is no name: 1 to 64 letters, digits, '.', '_' or '-', a letter or digit first"
-        )
-
-
-def show_address(address: Address) -> str:
-    """`host:port`, with brackets around an IPv6 address."""
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def parse_address(field: str, value: object) -> Address:
-    """An address from `host:port`, `[ipv6]:port` or a pair. Raises ConfigError naming `field`."""
-    if isinstance(value, str):
-        host, colon, port_text = value.strip().rpartition(":")
-        if not colon or not port_text.isascii() or not port_text.isdigit():
-            raise ConfigError(field, f"{value!r} is no address: HOST:PORT is expected, as in 127.0.0.1:2181")
-        if host.startswith("[") and host.endswith("]"):
-            host = host[1:-1]
-        elif ":" in host:
-            raise ConfigError(field, f"{value!r}: an IPv6 address needs brackets, as in [::1]:2181")
-        port: object = int(port_text)
-    elif isinstance(value, tuple | list) and len(value) == 2:
-        host, port = value
-    else:
-        raise ConfigError(field, f"{value!r} is no address: HOST:PORT is expected")
-    if not isinstance(host, str) or not _HOST.fullmatch(host):
-        raise ConfigError(field, f"{value!r} has no usable host")
-    if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= 65535:
-        raise ConfigError(field, f"port {port!r} is not between 0 and 65535")
-    return host, port
-
-
-def parse_peers(value: object) -> Mapping[str, Address]:
-    """The members by name, from a mapping or from text; a member without a name is called like its host.
-
-    Text is `n1=host:2182,n2=host:2182` or `jkcs://host1:2182,host2:2182`. Raises ConfigError.
-    """
-    members: dict[str, Address] = {}
-    for name, address in _peer_items(value):
-        if name in members:
-            raise ConfigError("peers", f"two members are called {name!r}: give each its name, as in n1=HOST:PORT")
-        members[name] = parse_address("peers", address)
-    if not members:
-        raise ConfigError("peers", "no members: n1=HOST:PORT,n2=HOST:PORT,... is expected")
-    return MappingProxyType({name: members[name] for name in sorted(members)})
-
-
-def _peer_items(value: object) -> Iterator[tuple[str, object]]:
-    if isinstance(value, Mapping):
-        yield from value.items()
-        return
-    if not isinstance(value, str):
-        raise ConfigError("peers", f"{value!r} is neither text nor a table of names and addresses")
-    for item in value.strip().removeprefix(URL_PREFIX).rstrip("/").split(","):
-        if not item.strip():
-            continue
-        name, equals, address = item.partition("=")
-        if equals:
-            yield name.strip(), address.strip()
-        else:
-            yield parse_address("peers", item)[0], item
 
 
 # --- from flags, environment and file -------------------------------------------------------------------------
@@ -285,6 +200,7 @@ _SETTINGS: dict[str, _Parser] = {
     "history_events": _integer,
     "fsync": _switch,
     "peer_listen": parse_address,
+    "admin_from": _text,
     "join": _switch,
     "observers": lambda name, value: tuple(_names(name, value)),
     "pull_from": lambda name, value: tuple(_names(name, value)),

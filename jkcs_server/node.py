@@ -41,6 +41,7 @@ logger = logging.getLogger("jkcs_server.node")
 
 HAND_OVER_SECONDS = 1.0
 """How long a stopping leader waits for another one."""
+UNSAFE = "acknowledged writes are lost when the machine fails. Never use this for real data."
 GC_THRESHOLD = 50_000
 """Allocations between two young collections: the tree's keys live long, and looking at them often costs
 a fifth of a create."""
@@ -90,6 +91,8 @@ class Node:
             # Clients may connect from here on; they are answered once the server is there.
             self._listener = Listener(self._accept)
             self.client_address = await self._listener.start(config.listen)
+            if not config.fsync:
+                logger.warning("%s: fsync is OFF: %s", config.me, UNSAFE)
             self._disk = FileDisk(config.data_dir, sync=config.fsync)
             self._server = server = Server(config, self._edges(loop, self._disk))
             server.on_failed = self._on_failed

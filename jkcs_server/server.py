@@ -15,13 +15,21 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from jkcs_server.config import NodeConfig, show_address
+from jkcs_client.protocol.errors import OK
+from jkcs_server.config import ANYWHERE, NodeConfig, show_address
+from jkcs_server.monitoring import Monitoring
+from jkcs_server.serving.admin import AdminDesk, Handler
 from jkcs_server.serving.listener import ClientProtocol
 from jkcs_server.serving.requests import Requests
+from jkcs_server.serving.snapshots import SnapshotShelf
+from journal.addresses import URL_PREFIX
+from journal.administration import Administration
 from journal.clock import Scheduler
+from journal.cluster import ReplicaCluster
 from journal.peers.network import Network
 from journal.raft.ready import Role
 from journal.replica import Replica
+from journal.scrubbing import Scrubbing
 from journal.storage.disk import Disk
 from journal.storage.store import INCARNATION_BYTES, Identity, Store
 from journal.storage.worker import Worker
@@ -30,6 +38,8 @@ from journal.values import Configuration, NodeId
 logger = logging.getLogger("jkcs_server")
 
 CONNECTIONS_MAX = 10_000
+ADMIN_PATIENCE_TIMEOUTS = 5
+"""A leader has so many election timeouts to answer what another node passes on to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +51,7 @@ class Edges:
     sync_worker: Worker
     """One thread, for the log and the metadata only: nothing else may delay a sync."""
     background_worker: Worker
-    """For snapshots."""
+    """For snapshots, and for reading cold files again."""
     network: Network
     random: random.Random
     wall: Callable[[], int]
@@ -95,9 +105,29 @@ class Server:
             limits=config.limits,
             timing=config.timing,
         )
+        self.scrubbing = Scrubbing(self.store, edges.background_worker, edges.scheduler, config.limits)
         self.replica.core.pull_from([NodeId(name) for name in config.pull_from])
         self.requests.bind(self.replica, self.status, self._failed)
         self._started_at = edges.scheduler.time()
+        self._monitoring = Monitoring(
+            self.replica, edges.disk, str(config.data_dir), config.timing.election_timeout, edges.scheduler.time
+        )
+        self._admit_administrators()
+
+    def _admit_administrators(self) -> None:
+        """Join what answers ADMIN requests to the desk that takes them."""
+        config, edges, replica = self.config, self.edges, self.replica
+        cluster = ReplicaCluster(replica, edges.scheduler)
+        patience = ADMIN_PATIENCE_TIMEOUTS * config.timing.election_timeout
+        administration = Administration(cluster, edges.scheduler, patience)
+        shelf = SnapshotShelf(replica, edges.background_worker.submit, config.limits.snapshot_chunk_bytes)
+        handlers: dict[str, Handler] = {
+            "server_status": lambda _, done: done(OK, self.server_status()),
+            "list_snapshots": shelf.list,
+            "download_snapshot": shelf.download,
+        }
+        desk = AdminDesk(administration, handlers, from_anywhere=config.admin_from == ANYWHERE)
+        self.requests.administrate_with(desk, administration)
 
     def _compare_members(self) -> None:
         """Say so when the configuration names others than the data directory: the directory is right."""
@@ -115,6 +145,7 @@ class Server:
         """Listen to peers and begin to take part."""
         await self.edges.network.start(self.replica)
         self.replica.start()
+        self.scrubbing.start()
         self.requests.start()
 
     def accept(self) -> ClientProtocol:
@@ -132,6 +163,7 @@ class Server:
     async def stop(self) -> None:
         """Close clients, leave the cluster's traffic, and let running saves end."""
         self.requests.stop()
+        self.scrubbing.stop()
         self.replica.stop()
         await self.edges.network.close()
         self.edges.sync_worker.close()
@@ -173,11 +205,32 @@ class Server:
             "applied_index": replica.applied,
             "snapshot_index": snapshot,
             "log_first_index": self.store.start.index + 1,
+            "read_only": replica.read_only,
+            "fsync": self.config.fsync,
+            "damage": self.scrubbing.damage,
             "keys": len(machine.tree),
             "sessions": len(machine.sessions),
             "connections": len(self.requests.connections),
             "watches": self.requests.hub.count,
             "members": members,
+        }
+
+    def server_status(self) -> dict[str, Any]:
+        """What `jkcs admin status` shows: everything that is of interest to those who watch a server."""
+        clients = self.client_address
+        return {
+            "uri": None if clients is None else f"{URL_PREFIX}{clients}",
+            "node": self.config.me,
+            "cluster": self.config.cluster,
+            "version": package_version(),
+            "pid": os.getpid(),
+            "uptime_s": round(self.edges.scheduler.time() - self._started_at, 3),
+            "fsync": self.config.fsync,
+            "keys": len(self.machine.tree),
+            "sessions": len(self.machine.sessions),
+            "connections": len(self.requests.connections),
+            "watches": self.requests.hub.count,
+            **self._monitoring.report(),
         }
 
     def _client_address_of(self, name: str) -> str | None:

@@ -19,6 +19,10 @@ class DiskFailed(JournalError):
     """A write or sync failed. The node must stop: what is on the disk is no longer known (R6)."""
 
 
+class DiskFull(JournalError):
+    """There is no room for more. Nothing was changed that a reader could see; it may be tried again (R12)."""
+
+
 class LogCompacted(JournalError):
     """The entries asked for were already cut away behind a snapshot."""
 
@@ -50,3 +54,35 @@ class PeerRefused(JournalError):
 
 class Diverged(JournalError):
     """The state of this node differs from that of a quorum at the same index: it must be rebuilt from a peer."""
+
+
+class JournalStopped(JournalError):
+    """The journal is not running: not started, stopped, or failed. What was asked for did not happen."""
+
+
+class Unavailable(JournalError):
+    """No majority answered before the deadline. Nothing happened; try again later."""
+
+
+class UpdateUncertain(JournalError):
+    """No answer before the deadline: the update may have been applied, or may still be."""
+
+
+class CommandRefused(JournalError):
+    """The state machine refused the command, on every node alike, and is as it was."""
+
+    def __init__(self, detail: str = "") -> None:
+        self.detail = detail
+        super().__init__(detail)
+
+
+class IndexOverflow(JournalError):
+    """This node has not got to that index yet: wait, try again, or ask another node."""
+
+
+class IndexUnderflow(JournalError):
+    """What it takes to tell the state at that index was already cut away."""
+
+
+class EventsLost(JournalError):
+    """The reader of events was too slow for its queue: some are lost. Look at the state anew."""

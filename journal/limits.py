@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MIB = 1 << 20
+MAY_BE_ZERO = ("scrub_bytes_per_second",)
+"""Limits whose 0 means: not at all."""
 VOTERS_MAX = 9
 """Voters in one cluster. More only make every write slower."""
 
@@ -30,9 +32,13 @@ class Limits:
     snapshot_entries: int = 200_000
     """A snapshot is due after this many indices since the last one ..."""
     snapshot_log_bytes: int = 256 * MIB
-    """... or after this much log."""
+    """... or after this much log ..."""
+    snapshot_seconds: int = 3600
+    """... or after this time, when anything was applied since."""
     snapshots_kept: int = 2
     """Valid snapshots that are never deleted; the log is kept from the oldest of them on (R10)."""
+    scrub_bytes_per_second: int = 1 * MIB
+    """How fast cold segments and snapshots are read again for rot; 0 turns it off."""
     snapshot_chunk_bytes: int = 256 * 1024
     snapshot_chunks_in_flight_max: int = 4
     reads_waiting_max: int = 65_536
@@ -46,7 +52,7 @@ class Limits:
     def check(self) -> None:
         """Raise ValueError naming the first relation that does not hold."""
         for name in self.__dataclass_fields__:
-            if getattr(self, name) <= 0:
+            if getattr(self, name) <= 0 and not (name in MAY_BE_ZERO and getattr(self, name) == 0):
                 raise ValueError(f"{name} must be positive")
         relations = (
             ("record_bytes_max * 2 <= segment_bytes", self.record_bytes_max * 2 <= self.segment_bytes),

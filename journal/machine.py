@@ -7,10 +7,12 @@ because a machine that swallowed it would drift apart from its replicas in silen
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
-from journal.values import Entry
+from journal.values import Entry, Index
+
+DIGEST_MAX = 2**64 - 1
 
 
 class Machine(Protocol):
@@ -29,5 +31,22 @@ class Machine(Protocol):
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace the whole state by a snapshot's. Raises CorruptRecord when the chunks make no sense."""
 
-    def digest(self) -> bytes:
-        """A fingerprint of the whole state, equal on nodes with equal state."""
+    def recover(self, chunks: Iterable[bytes], index: Index, stamp: int) -> None:
+        """Go back to the content of an older snapshot, as a change made at `index`, which is above all before it.
+
+        What orders or protects other changes must not go back: versions, tokens, who is connected. Raises
+        CorruptRecord, and has then changed nothing, when the chunks make no sense.
+        """
+
+    def digest(self) -> int:
+        """A fingerprint of the whole state in 64 bits, equal on nodes with equal state at the same index.
+
+        Asked for after any entry, so it must not take longer for a larger state: keep it up to date in `apply`.
+        """
+
+
+def combined_digest(machines: Mapping[int, Machine]) -> int:
+    """One fingerprint of all machines of a node. That of machine 0, where there is no other."""
+    if len(machines) == 1 and 0 in machines:
+        return machines[0].digest()  # asked for after each record
+    return sum((2 * number + 1) * machine.digest() for number, machine in machines.items()) & DIGEST_MAX

@@ -90,6 +90,8 @@ class Members:
 
     def judge(self, peer: NodeId, incarnation: bytes) -> Refusal | None:
         """See `journal.peers.network.Receiver`."""
+        if self._replica.stopped:
+            return Refusal(AGAIN, "this node is stopping")
         core = self._replica.core
         configuration = core.configuration
         if self._replica.me in configuration.members and peer not in configuration.members:

@@ -77,6 +77,11 @@ class Proposing:
         self._bytes = 0
 
     @property
+    def waiting(self) -> tuple[int, int]:
+        """Commands that have not left, and their bytes."""
+        return sum(map(len, self._commands.values())), self._bytes
+
+    @property
     def overloaded(self) -> bool:
         """More commands wait than the limit allows."""
         return self._bytes > self._limits.proposals_bytes_max

@@ -16,14 +16,15 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar
 
 from journal.clock import Handle, Scheduler
-from journal.errors import Busy, Diverged
+from journal.errors import Busy, DiskFull, Diverged
 from journal.limits import Limits, Timing
-from journal.machine import Machine
+from journal.machine import Machine, combined_digest
 from journal.members import Members
 from journal.peers.handshake import Refusal
 from journal.peers.network import Network
 from journal.proposing import Proposing
 from journal.raft.core import Core, CoreConfig
+from journal.raft.digests import DIGEST_MAX
 from journal.raft.log import Log
 from journal.raft.messages import (
     NOT_FOR_THE_CORE,
@@ -38,6 +39,7 @@ from journal.raft.messages import (
 from journal.raft.ready import Leadership, Ready, Role
 from journal.reading import Reading
 from journal.record import decode_configuration
+from journal.room import Room
 from journal.saving import Saving
 from journal.snapshotting import Snapshotting
 from journal.storage.store import Store
@@ -111,7 +113,8 @@ class Replica:
         self._scheduler = scheduler
         self._network = network
         self._sync_worker = sync_worker
-        self._saving = Saving(store, sync_worker, network.send, self._has_nothing_else, self._on_saved)
+        self.room = Room(scheduler, self.kick)
+        self._saving = Saving(store, sync_worker, self.room, network.send, self._has_nothing_else, self._on_saved)
         self._wall = wall
         self._limits = limits
         self._timing = timing
@@ -161,7 +164,9 @@ class Replica:
     def stop(self) -> None:
         """Take no further part. What is being saved still ends; nothing else happens."""
         self.stopped = True
+        self._saving.stop()
         self.snapshots.stop()
+        self.room.stop()
         self.members.stop()
         if self._timer is not None:
             self._timer.cancel()
@@ -198,9 +203,19 @@ class Replica:
         self._proposing.forget()
 
     @property
+    def queued(self) -> tuple[int, int]:
+        """Commands that wait for a leader, and their bytes."""
+        return self._proposing.waiting
+
+    @property
     def overloaded(self) -> bool:
         """More commands wait than the limit allows: hold clients back."""
         return self._proposing.overloaded
+
+    @property
+    def read_only(self) -> str | None:
+        """Why this node takes no commands at present, though it is up; None when it takes them."""
+        return self.room.reason or None
 
     def want_read(self) -> None:
         """Ask for a read round after this call; `Owner.on_read_start` and `on_read_done` mark its way."""
@@ -210,14 +225,9 @@ class Replica:
     def take_snapshot(self) -> Index | None:
         """Append the entry at whose index every node takes a snapshot. None when this node cannot do so now."""
         try:
-            now = self._scheduler.time()
-            index = self.core.propose(b"", 1, self._wall(), now, kind=EntryKind.SNAPSHOT)
+            return self.snapshots.take_now()
         except Busy:
             return None
-        if index is not None:
-            self.snapshots.asked_for = index
-            self.kick()
-        return index
 
     def administer(self, order: Callable[[Core, float], T]) -> T:
         """Let `order` ask the core for something at the time it is given, and see to it that it is carried out."""
@@ -303,6 +313,7 @@ class Replica:
             core = self.core
             if now >= core.deadline:
                 core.tick(now)
+            self.room.heed(core, now)
             self._proposing.hand_in(now)
             self._reading.begin_if_due(now)
             ready = core.ready()
@@ -356,13 +367,23 @@ class Replica:
             elif entry.kind is EntryKind.SNAPSHOT:
                 self.applied_position = Position(entry.last, entry.term, entry.crc, entry.stamp)
                 self.snapshots.take(self.applied_position)
+            elif entry.kind is EntryKind.RECOVER:
+                self.snapshots.on_recover(entry)
             self.snapshots.log_bytes += len(entry.record)
+            self.core.record_digest(entry.last, combined_digest(self.machines) & DIGEST_MAX)
         last = entries[-1]
         self._single = last.first == last.last
         self.applied_position = Position(last.last, last.term, last.crc, last.stamp)
         self.core.applied_to(last.last)
-        if self.leadership.serving and self.snapshots.due(self.applied):
-            self.take_snapshot()  # one that is refused is asked for again after the next commit
+        if self.leadership.serving:
+            self.snapshots.on_applied(self.applied)
+
+    def append(self, payload: bytes, kind: EntryKind) -> Index | None:
+        """Append an entry of the journal's own, as leader. None when not leading. Raises Busy."""
+        index = self.core.propose(payload, 1, self._wall(), self._scheduler.time(), kind=kind)
+        if index is not None:
+            self.kick()
+        return index
 
     def _on_leadership(self, leadership: Leadership) -> None:
         before = self.leadership
@@ -376,6 +397,7 @@ class Replica:
                 leadership.leader or "-",
             )
             self._reading.give_up()
+        self.snapshots.on_leadership()
         self._owner.on_leadership(leadership)
 
     def _has_nothing_else(self) -> bool:
@@ -420,10 +442,14 @@ class Replica:
         self._sync_worker.submit(lambda: self.store.reset(meta), lambda _, error: self._on_reset(meta, done, error))
 
     def _on_reset(self, meta: SnapshotMeta, done: Callable[[], None], error: BaseException | None) -> None:
+        if isinstance(error, DiskFull) and not self.stopped:
+            self.room.wait(error, lambda: self._reset_log(meta, done))
+            return
         if error is not None:
             self.fail(error)
         if self.stopped:
             return
+        self.room.found()
         try:
             self.snapshots.restore_installed(meta)
             self.applied = meta.position.index

@@ -7,23 +7,26 @@ is durable and verified is the log behind the oldest kept one cut (R10).
 
 Sending: a few chunks ahead of what the peer has confirmed; what is not confirmed in time is sent again.
 Receiving: chunks in order into a file aside; when it is complete and verified, the machines are restored
-from it and the log starts anew behind it. Called by `replica.py` only.
+from it and the log starts anew behind it. What was received in part is taken up again, whoever sends the rest:
+the same snapshot has the same bytes on every node. Called by `replica.py`, and by who administers a node.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, groupby
 from typing import TYPE_CHECKING
 
 from journal.clock import Handle, Scheduler
-from journal.errors import CorruptRecord
+from journal.errors import Busy, CorruptRecord, DiskFull, NotLeader
 from journal.limits import Limits
+from journal.machine import combined_digest
 from journal.raft.messages import SnapshotChunk, SnapshotReply
+from journal.recovering import Done, Recovering
 from journal.storage.snapshots import SnapshotReceiver, SnapshotWriter
 from journal.storage.worker import Worker
-from journal.values import Index, NodeId, Position, SnapshotMeta
+from journal.values import Entry, EntryKind, Index, NodeId, Position, SnapshotMeta
 
 if TYPE_CHECKING:
     from journal.replica import Replica
@@ -39,6 +42,8 @@ class _Sending:
         self.confirmed = 0
         self.sent = 0
         """Read and sent up to here. Invariant: confirmed <= sent <= meta.size."""
+        self.answered = False
+        """The peer has said how much it has. Until then one chunk asks for it: it may have most of them already."""
         self.reading = False
         self.moved_at = now
 
@@ -61,40 +66,141 @@ class Snapshotting:
         """Bytes of log applied since the newest snapshot."""
         self.asked_for = Index(0)
         """The SNAPSHOT entry that this node appended last, as leader."""
+        self._taken_at = scheduler.time()
+        """When this process took or installed its newest snapshot, or began without one of its own."""
+        self._recovering = Recovering(replica, worker, min(limits.snapshot_chunk_bytes, limits.record_bytes_max))
         self._taking = False
         self._sendings: dict[NodeId, _Sending] = {}
         self._receiver: SnapshotReceiver | None = None
         self._receiving: SnapshotMeta | None = None
         self._timer: Handle | None = None
+        self._age_timer: Handle | None = None
         self._stopped = False
+        self._arm_age()
 
     def stop(self) -> None:
         self._stopped = True
         self._sendings.clear()
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._age_timer):
+            if timer is not None:
+                timer.cancel()
+
+    # For who administers the node.
+
+    def metas(self) -> list[SnapshotMeta]:
+        """The snapshots of this node, newest first; `position.stamp` is when, by the leader's clock."""
+        return self._store.snapshots.metas()
+
+    def take_now(self) -> Index | None:
+        """Have every node take a snapshot, at the returned index. It is there when `metas` has it.
+
+        None when this node does not lead. Raises Busy, also while a recovery is under way, which it would end.
+        """
+        if self._recovering.active:
+            raise Busy("the state of an older snapshot is being recovered")
+        index = self._replica.append(b"", EntryKind.SNAPSHOT)
+        if index is not None:
+            self.asked_for = index
+        return index
+
+    def read(self, index: Index, offset: int, done: Callable[[bytes | None, BaseException | None], None]) -> None:
+        """The bytes of a snapshot from `offset` on, at most `snapshot_chunk_bytes`; none behind its end.
+
+        Verified as a whole before the first are given out. `done` is told a LookupError when there is no such
+        snapshot (any more), a CorruptRecord when it is damaged.
+        """
+        meta = self._find(index)
+        if meta is None:
+            done(None, _unknown(index))
+            return
+        size = self._limits.snapshot_chunk_bytes
+        self._worker.submit(
+            lambda: self._store.snapshots.read_checked(meta, offset, size),
+            lambda data, error: done(data, _unknown(index) if isinstance(error, FileNotFoundError) else error),
+        )
+
+    def recover(self, index: Index, done: Done) -> None:
+        """Have every node bring its machines back to the content of this node's snapshot at `index`, as a new entry.
+
+        `done` is told the index of that entry once it is applied here; or a LookupError, NotLeader, Busy or
+        CorruptRecord.
+        """
+        meta = self._find(index)
+        if meta is None:
+            done(None, _unknown(index))
+        elif not self._replica.leadership.serving:
+            done(None, NotLeader("only the leader recovers an older state"))
+        elif self._taking or self._replica.applied < self.asked_for:
+            done(None, Busy("a snapshot is being taken"))
+        else:
+            self._recovering.start(meta, self._store.snapshots.chunks(meta), done)
+
+    def _find(self, index: Index) -> SnapshotMeta | None:
+        return next((meta for meta in self.metas() if meta.position.index == index), None)
+
+    # What the replica tells.
+
+    def on_applied(self, applied: Index) -> None:
+        """This node leads, and has applied entries: ask for a snapshot when one is due."""
+        if self.due(applied):
+            self._replica.take_snapshot()  # one that is refused is asked for again after the next commit
+
+    def on_leadership(self) -> None:
+        self._recovering.on_leadership()
+
+    def on_recover(self, entry: Entry) -> None:
+        """A RECOVER entry is applied: with the last one of its row the machines go back."""
+        chunks = self._recovering.on_entry(entry)
+        if chunks is None:
+            return
+        of_machine = {number: list(group) for number, group in groupby(chunks, key=lambda chunk: chunk[0])}
+        for number, machine in sorted(self._replica.machines.items()):
+            try:
+                machine.recover(_without_first_byte(of_machine.get(number, ())), entry.last, entry.stamp)
+            except CorruptRecord as error:
+                # The same bytes on every node: all of them leave the machine as it is.
+                logger.error("machine %d does not go back: %s", number, error)
 
     # Taking.
 
     def due(self, applied: Index) -> bool:
         """Whether the leader should append a SNAPSHOT entry. Not while one that it appended is on its way."""
-        if self._taking or applied < self.asked_for:
+        if self._taking or applied < self.asked_for or self._recovering.active:
             return False
-        limits = self._limits
-        return applied - self.newest >= limits.snapshot_entries or self.log_bytes >= limits.snapshot_log_bytes
+        limits, since = self._limits, applied - self.newest
+        return (
+            since >= limits.snapshot_entries
+            or self.log_bytes >= limits.snapshot_log_bytes
+            or (since > 0 and self._scheduler.time() - self._taken_at >= limits.snapshot_seconds)
+        )
+
+    def _arm_age(self) -> None:
+        """Look after a snapshot's age once: after that, every commit and every election does."""
+        if self._age_timer is not None:
+            self._age_timer.cancel()
+        self._taken_at = self._scheduler.time()
+        self._age_timer = self._scheduler.call_at(self._taken_at + self._limits.snapshot_seconds, self._on_age)
+
+    def _on_age(self) -> None:
+        self._age_timer = None
+        if not self._stopped and self._replica.leadership.serving:
+            self.on_applied(self._replica.applied)
 
     def take(self, position: Position) -> None:
         """Snapshot the machines as they are now. Skipped while one is still being written."""
+        self._recovering.on_snapshot()
         if self._taking or self._receiver is not None:
             logger.info("snapshot at %d skipped: another one is under way", position.index)
             return
         self._taking = True
+        self._arm_age()
         self.newest = position.index
         self.log_bytes = 0
         chunks = self._machine_chunks()
         configuration = self._replica.core.configuration_at(position.index)
+        state_digest = combined_digest(self._replica.machines)
         self._worker.submit(
-            lambda: self._store.snapshots.begin(position, configuration),
+            lambda: self._store.snapshots.begin(position, configuration, state_digest),
             lambda writer, error: self._taken(writer, chunks, error),
         )
 
@@ -105,6 +211,9 @@ class Snapshotting:
 
     def _taken(self, writer: SnapshotWriter | None, chunks: Iterator[bytes], error: BaseException | None) -> None:
         """The disk has the last chunk: give it the next one, or finish."""
+        if isinstance(error, DiskFull):
+            self._give_up(writer, error)
+            return
         if error is not None:
             self._replica.fail(error)
         if self._stopped:
@@ -114,7 +223,19 @@ class Snapshotting:
         if chunk is not None:
             self._worker.submit(lambda: writer.add(chunk), lambda _, error: self._taken(writer, chunks, error))
         else:
-            self._worker.submit(lambda: self._finish(writer), self._finished)
+            self._worker.submit(
+                lambda: self._finish(writer),
+                lambda result, error: (
+                    self._give_up(writer, error) if isinstance(error, DiskFull) else self._finished(result, error)
+                ),
+            )
+
+    def _give_up(self, writer: SnapshotWriter | None, error: DiskFull) -> None:
+        """No room: the next snapshot that is due is the next try, and until then the log stays whole (R12)."""
+        logger.error("snapshot at %d given up: %s", self.newest, error)
+        self._taking = False
+        if writer is not None and not self._stopped:
+            self._worker.submit(writer.abort, lambda _, error: None if error is None else self._replica.fail(error))
 
     def _finish(self, writer: SnapshotWriter) -> tuple[SnapshotMeta, SnapshotMeta | None]:
         meta = writer.finish()
@@ -155,6 +276,13 @@ class Snapshotting:
             seen.add(number)
         for number in sorted(set(machines) - seen):
             machines[number].restore(())
+        digest = combined_digest(machines)
+        if digest != meta.state_digest:
+            # Each byte is what was written: so the state was not what it should be, here or where it was written.
+            raise CorruptRecord(
+                f"snapshot {meta.position.index} was taken of a state with digest {meta.state_digest:016x}, "
+                f"what was restored from it has {digest:016x}"
+            )
 
     # Sending.
 
@@ -174,15 +302,17 @@ class Snapshotting:
             return
         if reply.installed:
             del self._sendings[peer]
-        elif sending.confirmed < reply.offset <= sending.meta.size:
+        elif (sending.confirmed < reply.offset or not sending.answered) and reply.offset <= sending.meta.size:
+            # The first answer counts as it is: a peer that was restarted has less than it had confirmed.
+            sending.sent = max(sending.sent, reply.offset) if sending.answered else reply.offset
             sending.confirmed = reply.offset
-            sending.sent = max(sending.sent, reply.offset)
+            sending.answered = True
             sending.moved_at = self._scheduler.time()
             self._read_next(peer, sending)
 
     def _read_next(self, peer: NodeId, sending: _Sending) -> None:
         limits = self._limits
-        window = limits.snapshot_chunk_bytes * limits.snapshot_chunks_in_flight_max
+        window = limits.snapshot_chunk_bytes * (limits.snapshot_chunks_in_flight_max if sending.answered else 1)
         if sending.reading or sending.sent >= sending.meta.size or sending.sent - sending.confirmed >= window:
             return
         sending.reading = True
@@ -225,6 +355,7 @@ class Snapshotting:
                 del self._sendings[peer]
             elif now - sending.moved_at >= self._retry_seconds:
                 sending.sent = sending.confirmed
+                sending.answered = False
                 sending.moved_at = now
                 # At the end everything is confirmed but the installation: repeat the last chunk to be told of it.
                 if sending.sent >= sending.meta.size:
@@ -266,6 +397,10 @@ class Snapshotting:
             logger.warning("snapshot %d from %s is damaged: %s", meta.position.index, leader, error)
             self._forget_receiver(receiver)
             return
+        if isinstance(error, DiskFull):
+            # Not answered, so the leader sends it again, until there is room.
+            logger.error("snapshot %d from %s waits: %s", meta.position.index, leader, error)
+            return
         if error is not None:
             self._replica.fail(error)
         if self._stopped or self._receiver is not receiver:
@@ -279,6 +414,7 @@ class Snapshotting:
 
     def _installed(self, leader: NodeId, meta: SnapshotMeta) -> None:
         self._receiving = None
+        self._arm_age()
         self.newest = meta.position.index
         self.log_bytes = 0
         logger.info("installed snapshot %d", meta.position.index)
@@ -291,6 +427,7 @@ class Snapshotting:
 
     def restore_installed(self, meta: SnapshotMeta) -> None:
         """The log now starts behind `meta`: bring the machines there. Called by `Replica.install`."""
+        self._recovering.on_snapshot()
         self._restore(meta)
 
     def _forget_receiver(self, receiver: SnapshotReceiver) -> None:
@@ -301,6 +438,7 @@ class Snapshotting:
 
 def _receive(receiver: SnapshotReceiver, chunk: SnapshotChunk) -> bool:
     """Take a chunk if it is the next one. True when the snapshot is complete, verified and in its place."""
+    receiver.open()
     if chunk.offset != receiver.offset:
         return False
     receiver.write(chunk.offset, chunk.data)
@@ -308,6 +446,10 @@ def _receive(receiver: SnapshotReceiver, chunk: SnapshotChunk) -> bool:
         return False
     receiver.finish()
     return True
+
+
+def _unknown(index: Index) -> LookupError:
+    return LookupError(f"there is no snapshot at index {index}")
 
 
 def _without_first_byte(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -31,6 +31,7 @@ class EntryKind(IntEnum):
     COMMANDS = 1  # commands of one state machine
     CONFIGURATION = 2  # a new configuration of the cluster
     SNAPSHOT = 3  # every node takes a snapshot at this index
+    RECOVER = 4  # a piece of an older snapshot, whose state the machines go back to
 
 
 @dataclass(slots=True)
@@ -226,3 +227,5 @@ class SnapshotMeta:
     """Bytes of the snapshot file."""
     digest: bytes = field(default=b"")
     """BLAKE2b-256 over the body, checked before the snapshot is used."""
+    state_digest: int = 0
+    """What `machine.combined_digest` says of the machines at this index, and must say when they are restored."""

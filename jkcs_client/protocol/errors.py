@@ -70,6 +70,13 @@ class Busy(RetryableError):
     summary = "the server is overloaded"
 
 
+class DiskFull(RetryableError):
+    """The server has no room for its log: it takes no writes until there is some, and serves what it has."""
+
+    code = -311
+    summary = "the server's disk is full"
+
+
 class NoLeader(RetryableError):
     code = -302
     summary = "the cluster has no leader at present"
@@ -189,6 +196,20 @@ class LockLost(DefiniteError):
 
     code = -309
     summary = "the lock was lost while it was held"
+
+
+class ChangeRefused(DefiniteError):
+    """What an administrator asked for does not fit the cluster as it is."""
+
+    code = -320
+    summary = "the change was refused"
+
+
+class AdminDenied(DefiniteError):
+    """This server takes ADMIN requests from its own machine only."""
+
+    code = -321
+    summary = "administration is not allowed from here"
 
 
 def _by_code(base: type[JkcsError]) -> dict[int, type[JkcsError]]:

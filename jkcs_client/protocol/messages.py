@@ -37,6 +37,9 @@ may forget those.
                                                   Code COMPACTED when `since` is too old.
     UNWATCH    watch id                        -> (nothing)
     STATUS                                     -> a map, see `jkcs_server.serving`
+    ADMIN      name, {arguments}               -> a map; see docs/reference/protocol.md. Only ADMIN is answered out of
+                                                  turn, when its answer is there; from elsewhere than the server's own
+                                                  machine it is refused unless the server's settings say otherwise
     CREATE     acked, path, data, flags        -> path (with its sequence), stat
     SET        acked, path, data, version      -> stat
     DELETE     acked, path, version            -> (nothing)
@@ -66,6 +69,7 @@ PING = 5
 WATCH = 6
 UNWATCH = 7
 STATUS = 8
+ADMIN = 9
 FIRST_WRITE = 16
 CREATE = 16
 SET = 17
@@ -84,6 +88,7 @@ OP_NAMES = {
     WATCH: "watch",
     UNWATCH: "unwatch",
     STATUS: "status",
+    ADMIN: "admin",
     CREATE: "create",
     SET: "set",
     DELETE: "delete",
@@ -152,6 +157,8 @@ REQUEST_ARRAY_MAX = 8192
 REQUESTS_IN_FLIGHT_MAX = 1024
 """Requests a connection may leave unanswered; beyond it the server stops reading from it."""
 WATCHES_PER_CONNECTION_MAX = 100_000
+ADMIN_IN_FLIGHT_MAX = 16
+"""ADMIN requests that a connection may leave unanswered; more are refused as BUSY."""
 PASSWORD_BYTES = 16
 SESSION_TIMEOUT_MS_MIN = 1_000
 SESSION_TIMEOUT_MS_MAX = 600_000

@@ -24,6 +24,11 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "demo": ("jkcs_server.cli.demo", "demo", "Show that the cluster keeps its promises, on real processes."),
     "shell": ("jkcs_server.cli.shell", "shell", "Look at and change keys, interactively or from a script."),
     "status": ("jkcs_server.cli.status", "status", "Show every member of a cluster and how it is doing."),
+    "admin": ("jkcs_server.cli.admin", "admin", "Change and watch a running cluster: members, roles, snapshots."),
+    "backup": ("jkcs_server.cli.backup", "backup", "Write the state of a cluster into one verified file."),
+    "restore": ("jkcs_server.cli.backup", "restore", "Begin a new cluster where a backup ends."),
+    "recover": ("jkcs_server.cli.rescue", "recover", "Make a cluster out of a single survivor."),
+    "rebuild": ("jkcs_server.cli.rescue", "rebuild", "Let a damaged node be refilled by its peers."),
     "bench": ("jkcs_server.cli.bench", "bench", "Measure a cluster: operations, latency, CPU per operation."),
 }
 

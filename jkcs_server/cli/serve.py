@@ -52,6 +52,7 @@ log = logging.getLogger("jkcs.serve")
 @click.option("--session-timeout-min", type=float, metavar="SECONDS", help="Shorter timeouts are raised to it.  [1]")
 @click.option("--session-timeout-max", type=float, metavar="SECONDS", help="Longer ones are cut to it.  [600]")
 @click.option("--history-events", type=int, metavar="N", help="Events kept for watches that resume.  [100000]")
+@click.option("--admin-from", metavar="WHERE", help="Whose `jkcs admin` is heard: loopback or any.  [loopback]")
 @click.option("--no-fsync", is_flag=True, help="DANGER: a power failure loses acknowledged writes. For tests.")
 @click.option("--log-level", envvar="JKCS_LOG_LEVEL", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
 @click.option("--parent-pid", type=int, hidden=True)
@@ -82,8 +83,6 @@ def serve(
     except ConfigError as error:
         click.echo(f"jkcs serve: {error}", err=True)
         sys.exit(USAGE)
-    if not config.fsync:
-        log.warning("fsync is OFF: acknowledged writes are lost when the machine fails. Never use this for real data.")
     sys.exit(run(config))
 
 

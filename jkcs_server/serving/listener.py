@@ -7,6 +7,7 @@ a client speaks is told by its first bytes; today that is the native one, and an
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import socket
 from collections.abc import Callable
@@ -65,6 +66,18 @@ class ClientProtocol(asyncio.Protocol):
 
     def resume(self) -> None:
         self._transport.resume_reading()
+
+    def is_local(self) -> bool:
+        peer = self._transport.get_extra_info("peername")
+        # No address: a socket of the file system, or a client in this very process.
+        return not isinstance(peer, tuple) or is_loopback(peer[0])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an IP address is one that only its own machine has."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 class Listener:

@@ -11,12 +11,15 @@ command without arguments, because the session's serials must stay without a gap
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from jkcs_client.protocol.errors import (
     OK,
     BadArguments,
+    Busy,
     Compacted,
+    DiskFull,
     JkcsError,
     NoNode,
     ProtocolError,
@@ -26,6 +29,8 @@ from jkcs_client.protocol.errors import (
 )
 from jkcs_client.protocol.framing import FrameDecoder, frame, pack
 from jkcs_client.protocol.messages import (
+    ADMIN,
+    ADMIN_IN_FLIGHT_MAX,
     CHILDREN,
     EXISTS,
     FIRST_WRITE,
@@ -77,6 +82,9 @@ class Sink(Protocol):
 
     def resume(self) -> None: ...
 
+    def is_local(self) -> bool:
+        """Whether the client is on this very machine."""
+
 
 class Desk(Protocol):
     """What a connection needs of its server."""
@@ -91,6 +99,10 @@ class Desk(Protocol):
     @property
     def overloaded(self) -> bool:
         """Too many writes wait for a leader: clients should be held back."""
+
+    @property
+    def read_only(self) -> str | None:
+        """Why this server takes no writes at present; None when it takes them."""
 
     def open_session(self, connection: NativeConnection, timeout_ms: int) -> None: ...
 
@@ -111,11 +123,15 @@ class Desk(Protocol):
 
     def status(self) -> dict[str, Any]: ...
 
+    def administrate(self, name: str, arguments: dict[str, Any], local: bool, done: Callable[[int, Any], None]) -> None:
+        """Do what an administrator asks. `done` is called once, now or later, with a code and a map or a detail."""
+
 
 class NativeConnection:
     """A connection from its preface to its end. `session` is 0 until the hello is answered, or for ever."""
 
     __slots__ = (
+        "_admin_open",
         "_decoder",
         "_desk",
         "_flagged",
@@ -150,6 +166,8 @@ class NativeConnection:
         self._paused = False
         self._refusals: dict[int, JkcsError] = {}
         """Why a write was refused here, until its empty command comes out of the log."""
+        self._admin_open = 0
+        """ADMIN requests without an answer."""
         self.lane = Lane(self)
         self.session = 0
         self.timeout_ms = 0
@@ -210,7 +228,11 @@ class NativeConnection:
             raise ProtocolError("a hello is [session id, password, timeout in ms, highest index seen]")
         session, password, timeout_ms, _seen = message
         self.greeted = True
-        if session:
+        read_only = self._desk.read_only
+        if read_only and (session or timeout_ms):
+            # To be attached is to be up to date, and to be opened is a write: both need the log.
+            self.denied(DiskFull(read_only))
+        elif session:
             # The round that the desk runs for it covers whatever the client has seen anywhere.
             self._waiting = []
             self._desk.attach(self, session, password)
@@ -295,16 +317,39 @@ class NativeConnection:
             if op == PING and self.session:
                 self._desk.touch(self.session)
             lane.round_read(self._desk.join_round(self), message)
+        elif op == ADMIN:
+            self._administrate(number, message[2:])
         elif lane:
             lane.local_read(message)
         else:
             self.answer(message)
+
+    def _administrate(self, number: int, request: list[Any]) -> None:
+        """Hand an ADMIN request on. It may need the leader or the disk: its answer comes when it is there."""
+
+        def done(code: int, result: Any) -> None:
+            self._admin_open -= 1
+            if not self.closed:
+                self._emit(pack((number, code, self._desk.machine.applied, result)))
+                self.flush()
+
+        self._admin_open += 1
+        if len(request) != 2 or type(request[0]) is not str or type(request[1]) is not dict:
+            done(BadArguments.code, "an ADMIN request is [op, id, name, {arguments}]")
+        elif self._admin_open > ADMIN_IN_FLIGHT_MAX:
+            done(Busy.code, f"{ADMIN_IN_FLIGHT_MAX} ADMIN requests of this connection wait already")
+        else:
+            self._desk.administrate(request[0], request[1], self._sink.is_local(), done)
 
     def _write(self, op: int, serial: int, message: list[Any]) -> None:
         if not self.session:
             raise BadArguments("this connection has no session: it can only read")
         if serial != self.next_serial and (self.next_serial or serial <= 0):
             raise ProtocolError(f"write {serial} came where {self.next_serial} was due")
+        read_only = self._desk.read_only
+        if read_only:
+            self._refuse_write(serial, DiskFull(read_only))
+            return
         self.next_serial = serial + 1
         try:
             acked = message[2] if len(message) > 2 else None
@@ -320,6 +365,14 @@ class NativeConnection:
         if not self.lane:
             self.moved_turn = self._desk.turn
         self.lane.write(serial, pack(message))
+
+    def _refuse_write(self, serial: int, error: JkcsError) -> None:
+        """Do not even propose it: nothing happened, and its serial is still to come."""
+        if self.lane:
+            # Earlier requests may never be answered here, and this answer must not overtake theirs.
+            self.refuse(error)
+        else:
+            self._emit(pack((serial, error.code, self._desk.machine.applied, error.detail)))
 
     # What the lane asks for (lane.Front).
 

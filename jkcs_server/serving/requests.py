@@ -19,14 +19,16 @@ from typing import Any
 
 import msgpack
 
-from jkcs_client.protocol.errors import Busy, JkcsError, SessionExpired, SessionMoved, WrongPassword
+from jkcs_client.protocol.errors import Busy, DiskFull, JkcsError, SessionExpired, SessionMoved, WrongPassword
 from jkcs_client.protocol.framing import frame, pack
 from jkcs_client.protocol.messages import PASSWORD_BYTES
+from jkcs_server.serving.admin import AdminDesk
 from jkcs_server.serving.native import NativeConnection, Sink
 from jkcs_server.serving.silence import Silence
 from jkcs_server.serving.watches import WatchHub
 from jkcs_server.tree.commands import EXPIRE, OPEN
 from jkcs_server.tree.machine import TreeMachine
+from journal.administration import Administration
 from journal.clock import Handle, Scheduler
 from journal.raft.messages import AdminReply, AdminRequest
 from journal.raft.ready import Leadership, Role
@@ -66,6 +68,10 @@ class Requests:
         self.machine = TreeMachine(self)
         self.replica: Replica
         """Set by `bind`, before anything is called."""
+        self.admin: AdminDesk
+        """Set by `administrate_with`; so is ..."""
+        self.administration: Administration
+        """... the way to the leader."""
         self.on_status: Callable[[], dict[str, Any]]
         self.on_failure: Callable[[BaseException], None]
         self._scheduler = scheduler
@@ -116,12 +122,18 @@ class Requests:
         self.hub.reset(self.machine.applied)
         replica.core.idle = True
 
+    def administrate_with(self, admin: AdminDesk, administration: Administration) -> None:
+        """Where ADMIN requests go: those of clients, and those that come from other nodes."""
+        self.admin = admin
+        self.administration = administration
+
     def start(self) -> None:
         self._timer = self._scheduler.call_at(self._scheduler.time() + TURN_SECONDS, self._look_around)
 
     def stop(self) -> None:
         """Close every connection; their sessions live on at other servers."""
         self._stopped = True
+        self.administration.stop()
         if self._timer is not None:
             self._timer.cancel()
         for connection in list(self.connections):
@@ -227,6 +239,10 @@ class Requests:
     def overloaded(self) -> bool:
         return self.replica.overloaded
 
+    @property
+    def read_only(self) -> str | None:
+        return self.replica.read_only
+
     def propose(self, command: bytes) -> None:
         self.replica.propose(command)
 
@@ -311,7 +327,10 @@ class Requests:
         """Nothing here asks for one: outcomes come out of the log."""
 
     def on_admin(self, sender: NodeId, message: AdminRequest | AdminReply) -> None:
-        """Nobody here administers."""
+        if isinstance(message, AdminRequest):
+            self.administration.on_request(sender, message.context, message.body)
+        else:
+            self.administration.on_reply(message.context, message.body)
 
     def on_restored(self) -> None:
         """Events and outcomes of the gap were not told: clients come back and ask for what they missed."""
@@ -338,9 +357,13 @@ class Requests:
         if self.turn % STUCK_TURNS == 0:
             for password, (_, timeout_ms) in self._opening.items():
                 self._propose_open(password, timeout_ms)
+        read_only = self.read_only
         for connection in list(self.connections):
             if not connection.lane:
                 connection.moved_turn = self.turn
+            elif read_only and connection.lane.unanswered_writes():
+                # What was proposed may go through, but nothing is applied here: elsewhere the client is answered.
+                connection.refuse(DiskFull(read_only))
             elif self.turn - connection.moved_turn >= STUCK_TURNS:
                 self._propose_again(connection)
             self._close_if_dead(connection)
@@ -371,3 +394,6 @@ class Requests:
 
     def status(self) -> dict[str, Any]:
         return self.on_status()
+
+    def administrate(self, name: str, arguments: dict[str, Any], local: bool, done: Callable[[int, Any], None]) -> None:
+        self.admin.ask(name, arguments, local, done)

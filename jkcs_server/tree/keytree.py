@@ -8,9 +8,15 @@ still needs them as they were: a snapshot under way, or a transaction that may f
 `mzxid` to its index, a change of the list of children `pzxid`; as long as that number is not above the
 index to be kept, the node may be as it was then, and is replaced by a copy. So a node is copied twice at
 the most, and nobody has to note which were.
+
+The tree keeps a sum over all its nodes, of which the machine makes its digest: each change takes a node's old
+share out and puts the new one in. A share is the node's numbers, each times an odd constant of its own, times
+the weight of its path; so one number that differs always shows in the sum, taken modulo 2**64.
 """
 
 from __future__ import annotations
+
+from crc32c import crc32c
 
 from jkcs_client.protocol.errors import (
     BadPath,
@@ -39,6 +45,21 @@ Stat = tuple[int, int, int, int, int, int, int, int, int, int]
 
 _NEVER = -1
 
+# Odd, without a pattern, and below 2**60, where Python multiplies faster. They are part of what replicas must
+# do alike.
+_CZXID = 0x8C3F0A1D5B7E293
+_MZXID = 0x6E9D2B4F81C7A35
+_PZXID = 0xB51E7C09A3D8F67
+_CTIME = 0x3A86F5D2E1947CB
+_MTIME = 0xD70B93E64C2A581
+_VERSION = 0x59E4A8C7F03D1B9
+_CVERSION = 0xF2617D3B98E04C5
+_OWNER = 0x47CB0E95D6A3F1D
+_SEQUENCE = 0xA9D83F62B7510EB
+_DATA = 0x1BF5C6E07D92A43
+_NEW_INDEX = _CZXID + _MZXID + _PZXID
+_NEW_STAMP = _CTIME + _MTIME
+
 
 class Node:
     """One key. Readers may keep its `data`, never the node: it may be replaced by the next command."""
@@ -52,10 +73,17 @@ class Node:
         "mtime",
         "mzxid",
         "owner",
+        "path",
         "pzxid",
         "sequence",
         "version",
+        "weight",
     )
+
+    path: str
+    """Where the node is, shared with the tree's dictionary. This and `weight` are set as it gets its place."""
+    weight: int
+    """An odd number made of the path."""
 
     def __init__(self, data: bytes, index: int, stamp: int, owner: int) -> None:
         self.data = data
@@ -112,7 +140,24 @@ class Node:
         twin.cversion = self.cversion
         twin.children = self.children
         twin.sequence = self.sequence
+        twin.path = self.path
+        twin.weight = self.weight
         return twin
+
+    def share(self) -> int:
+        """What the node is in the tree's sum."""
+        return self.weight * (
+            _CZXID * self.czxid
+            + _MZXID * self.mzxid
+            + _PZXID * self.pzxid
+            + _CTIME * self.ctime
+            + _MTIME * self.mtime
+            + _VERSION * self.version
+            + _CVERSION * self.cversion
+            + _OWNER * self.owner
+            + _SEQUENCE * self.sequence
+            + _DATA * crc32c(self.data)
+        )
 
 
 class KeyTree:
@@ -127,12 +172,17 @@ class KeyTree:
         """Paths of the keys that each session owns. Invariant: a session without one has no set."""
         self.changes: list[tuple[int, str]] = []
         """Kind and path of what happened, for whoever drives the tree to take and clear."""
+        self.sum = 0
+        """Of the shares of all nodes. Not reduced: it grows by a bit with each doubling of the changes."""
         self._kept_to = _NEVER
         """Nodes that have not been changed since this index are replaced, not changed."""
         self._undo: list[tuple[str, Node | None]] | None = None
         """During a transaction: what each path led to before the step that changed it."""
         self._kept_to_before = _NEVER
         """During a transaction: where `_kept_to` returns to."""
+        self._sum_before = 0
+        """During a transaction: where `sum` returns to when it is rolled back."""
+        _place(self.nodes[paths.ROOT], paths.ROOT)
 
     # Reading
 
@@ -178,6 +228,7 @@ class KeyTree:
         node = Node(data, index, stamp, session_id if flags & EPHEMERAL else 0)
         parent = self._add(path, node, parent_path, parent, index)
         if flags & SEQUENTIAL:
+            self.sum += parent.weight * _SEQUENCE * (number + 1 - parent.sequence)
             parent.sequence = number + 1
         return path, node
 
@@ -185,6 +236,12 @@ class KeyTree:
         node = self.check(path, version)
         if node.mzxid <= self._kept_to:
             node = self._replace_by_copy(path, node)
+        self.sum += node.weight * (
+            _MZXID * (index - node.mzxid)
+            + _MTIME * (stamp - node.mtime)
+            + _VERSION
+            + _DATA * (crc32c(data) - crc32c(node.data))
+        )
         node.data = data
         node.mzxid = index
         node.mtime = stamp
@@ -223,12 +280,45 @@ class KeyTree:
         for path in sorted(self.ephemerals.get(session_id, ())):
             self._remove(path, self.nodes[path], index)
 
+    def go_back_to(self, other: KeyTree, index: int, stamp: int) -> None:
+        """Make keys and data those of `other`, by deleting, creating and setting what is different, at `index`.
+
+        So no number goes back: a key that comes back is a new one, with a new token; a key whose data goes back has
+        one version more; a sequence goes on. Ephemeral keys of `other` stay away: who owned them gave them up, or
+        may have. Those that there are stay, where the keys above them do and nothing else takes their place.
+        """
+        assert self._undo is None and not self.changes, (index, self.changes)
+        nodes, wanted = self.nodes, {path: node for path, node in other.nodes.items() if not node.owner}
+        unwanted = [
+            node
+            for path, node in nodes.items()
+            if (path in wanted if node.owner else path not in wanted)
+            or (node.owner and paths.parent_of(path) not in wanted)
+        ]
+        # A parent comes before its children in the dictionary: backwards, they go first.
+        for node in reversed(unwanted):
+            self._remove(node.path, nodes[node.path], index)
+        for path, model in wanted.items():
+            if path not in nodes:
+                parent_path = paths.parent_of(path)
+                self._add(path, Node(model.data, index, stamp, 0), parent_path, nodes[parent_path], index)
+            elif nodes[path].data != model.data:
+                self.set(path, model.data, ANY_VERSION, index, stamp)
+            node = nodes[path]
+            if node.sequence < model.sequence:
+                if self._kept_to != _NEVER:
+                    # Neither of its two indices tells that a sequence has changed since.
+                    node = self._replace_by_copy(path, node)
+                self.sum += node.weight * _SEQUENCE * (model.sequence - node.sequence)
+                node.sequence = model.sequence
+
     # Transactions
 
     def begin(self, index: int) -> None:
         """From here to `commit` or `roll_back` changes can be taken back. `index` is that of all of them."""
         assert self._undo is None and not self.changes, (index, self.changes)
         self._undo = []
+        self._sum_before = self.sum
         self._kept_to_before, self._kept_to = self._kept_to, index - 1
 
     def commit(self) -> None:
@@ -240,6 +330,7 @@ class KeyTree:
         undo = self._undo
         assert undo is not None
         self.commit()
+        self.sum = self._sum_before
         self.changes.clear()
         # A parent is replaced after its child is noted, so in reverse it is the old parent, with the
         # set of children that it shares with its copies, that takes the child back or loses it.
@@ -266,22 +357,30 @@ class KeyTree:
 
     def load(self, path: str, node: Node) -> None:
         """Put a saved node in its place, the root first. Raises ValueError when there is no place for it."""
+        _place(node, path)
         if path == paths.ROOT and len(self.nodes) == 1:
             self.nodes[path] = node
+            self.sum = node.share()
             return
         cut = path.rfind("/")
         parent = self.nodes.get(path[:cut] or paths.ROOT)
         if cut < 0 or parent is None or parent.owner or path in self.nodes:
             raise ValueError(f"no place for a key at {path!r}")
         self._link(path, node, parent)
+        self.sum += node.share()
 
     def replace(self, other: KeyTree) -> None:
         """Become what `other` is, and let nothing of the old remain."""
         assert self._undo is None
         self.nodes = other.nodes
         self.ephemerals = other.ephemerals
+        self.sum = other.sum
         self.changes.clear()
         self._kept_to = _NEVER
+
+    def sum_anew(self) -> int:
+        """What `sum` must be, from all nodes. For tests: it takes its time."""
+        return sum(node.share() for node in self.nodes.values())
 
     # Inside
 
@@ -306,6 +405,11 @@ class KeyTree:
         if parent.pzxid <= self._kept_to:
             parent = self._replace_by_copy(parent_path, parent)
         self._link(path, node, parent)
+        node.path = path
+        node.weight = weight = crc32c(path.encode()) << 1 | 1
+        self.sum += weight * (
+            _NEW_INDEX * index + _NEW_STAMP * node.ctime + _OWNER * node.owner + _DATA * crc32c(node.data)
+        ) + parent.weight * (_CVERSION + _PZXID * (index - parent.pzxid))
         parent.cversion += 1
         parent.pzxid = index
         self.changes.append((CREATED, path))
@@ -319,6 +423,7 @@ class KeyTree:
         if parent.pzxid <= self._kept_to:
             parent = self._replace_by_copy(parent_path, parent)
         self._unlink(path, node, parent)
+        self.sum += parent.weight * (_CVERSION + _PZXID * (index - parent.pzxid)) - node.share()
         parent.cversion += 1
         parent.pzxid = index
         self.changes.append((DELETED, path))
@@ -351,3 +456,8 @@ class KeyTree:
             owned.discard(path)
             if not owned:
                 del self.ephemerals[node.owner]
+
+
+def _place(node: Node, path: str) -> None:
+    node.path = path
+    node.weight = crc32c(path.encode()) << 1 | 1

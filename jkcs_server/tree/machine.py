@@ -26,6 +26,9 @@ from jkcs_server.tree.sessions import Outcome, Result, Session, Sessions
 from journal.errors import CorruptRecord
 from journal.values import Entry, EntryKind
 
+_APPLIED = 0xA2E57C19F48D36B
+_64_BITS = 2**64 - 1
+
 
 class Owner(Protocol):
     """A client's connection on this server, holding a session."""
@@ -74,13 +77,12 @@ class TreeMachine:
 
     def snapshot(self) -> Iterator[bytes]:
         """The state as it is now, in chunks. To take another one gives up the one before it."""
-        # Two lists of what the dictionaries hold are all that is copied now; from here on nodes and
+        # Lists of what the dictionaries hold are all that is copied now; from here on nodes and
         # sessions are replaced, not changed, until the last chunk is out.
         mark = self._snapshot = object()
         self.tree.keep(self.applied)
         self.sessions.keep(self.applied)
-        nodes = self.tree.nodes
-        chunks = image.encode(self.applied, list(self.sessions.values()), list(nodes), list(nodes.values()))
+        chunks = image.encode(self.applied, list(self.sessions.values()), list(self.tree.nodes.values()))
         return self._give_out(chunks, mark)
 
     def restore(self, chunks: Iterable[bytes]) -> None:
@@ -91,9 +93,24 @@ class TreeMachine:
         self.sessions.replace(sessions)
         self.applied = applied
 
-    def digest(self) -> bytes:
-        """A fingerprint of the whole state. Takes as long as a snapshot."""
-        return image.digest(self.applied, list(self.sessions.values()), self.tree)
+    def recover(self, chunks: Iterable[bytes], index: int, stamp: int) -> None:
+        """Bring keys and data back to what the snapshot holds, by changes at `index` that watchers are told of.
+
+        Sessions stay as they are, with what they own; see `KeyTree.go_back_to`. Raises CorruptRecord and has
+        then changed nothing.
+        """
+        _, _, tree = image.decode(chunks)
+        self.tree.go_back_to(tree, index, stamp)
+        self._tell_changes(index)
+        self.applied = index
+
+    def digest(self) -> int:
+        """A fingerprint of the whole state in 64 bits, kept up to date with each command."""
+        return (self.tree.sum + self.sessions.sum() + _APPLIED * self.applied) & _64_BITS
+
+    def digest_anew(self) -> int:
+        """What `digest` must be, from the state itself. Takes as long as a snapshot; for tests and the simulator."""
+        return (self.tree.sum_anew() + self.sessions.sum_anew() + _APPLIED * self.applied) & _64_BITS
 
     def _give_out(self, chunks: Iterator[bytes], mark: object) -> Iterator[bytes]:
         try:

@@ -4,12 +4,15 @@ Knows nothing of keys: which a session owns, the tree knows. Knows nothing of co
 session has been silent is found by the serving side and told by a command. Called by `machine`.
 
 Sessions follow the tree's rule for snapshots: one that has had no command since the snapshot is replaced
-by a copy before it changes.
+by a copy before it changes. And like the tree they keep a sum, for the digest; but a session that writes much
+is reckoned up once, when the sum is asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+
+from crc32c import crc32c
 
 from jkcs_client.protocol.messages import REQUESTS_IN_FLIGHT_MAX
 
@@ -24,11 +27,20 @@ Outcome = tuple[int, int, Result]
 
 _NEVER = -1
 
+# As in `keytree`.
+_ID = 0x75D1B3E8F92C4A7
+_TIMEOUT = 0xC38A6F0D41E9B25
+_SERIAL = 0x2E97C5B1D80F63B
+_INDEX = 0x9B40E2F7A6C3D15
+_REPLIES = 0xE16D9A583BF7C4F
+_OLDEST = 0x50F3C7E9D2816AD
+_PASSWORD = 0x86B2D4A7E5F190F
+
 
 class Session:
     """One session. Readers must not keep it: it may be replaced by the next command."""
 
-    __slots__ = ("id", "index", "password", "replies", "serial", "timeout_ms")
+    __slots__ = ("id", "index", "password", "replies", "serial", "share_counted", "timeout_ms")
 
     def __init__(self, session_id: int, password: bytes, timeout_ms: int) -> None:
         self.id = session_id
@@ -41,6 +53,24 @@ class Session:
         """Index at which `serial` last moved."""
         self.replies: list[Outcome] = []
         """The outcomes of the last writes, up to `serial`, that the client may still ask for."""
+        self.share_counted = 0
+        """What of the session is in `Sessions`' sum now."""
+
+    def share(self) -> int:
+        """What the session is in the sum as it now is.
+
+        Of the outcomes it says which are kept, not what they are: that followed from the state at their
+        index. So it costs the same however many there are.
+        """
+        replies = self.replies
+        return (self.id << 1 | 1) * (
+            _ID
+            + _TIMEOUT * self.timeout_ms
+            + _SERIAL * self.serial
+            + _INDEX * self.index
+            + _PASSWORD * crc32c(self.password)
+            + (_REPLIES * len(replies) + _OLDEST * replies[0][1] if replies else 0)
+        )
 
     def remember(self, index: int, acked: int, outcome: Outcome) -> None:
         """The next write has been applied at `index`; of the earlier ones, those up to `acked` may be forgotten."""
@@ -65,6 +95,7 @@ class Session:
         twin.serial = self.serial
         twin.index = self.index
         twin.replies = self.replies.copy()
+        twin.share_counted = self.share_counted
         return twin
 
 
@@ -74,6 +105,10 @@ class Sessions:
     def __init__(self) -> None:
         self.by_id: dict[int, Session] = {}
         """In the order in which they were opened. Replaced as a whole by `replace`."""
+        self._sum = 0
+        """Of the shares that are counted."""
+        self._uncounted: set[int] = set()
+        """Sessions that have changed since their share was counted. Invariant: all of them exist."""
         self._kept_to = _NEVER
         """Sessions last changed at or before this index are replaced, not changed."""
 
@@ -95,16 +130,38 @@ class Sessions:
 
     def open(self, session_id: int, password: bytes, timeout_ms: int) -> None:
         assert session_id not in self.by_id, session_id
-        self.by_id[session_id] = Session(session_id, password, timeout_ms)
+        self.add(Session(session_id, password, timeout_ms))
+
+    def add(self, session: Session) -> None:
+        self.by_id[session.id] = session
+        self._uncounted.add(session.id)
 
     def end(self, session_id: int) -> None:
-        del self.by_id[session_id]
+        self._sum -= self.by_id.pop(session_id).share_counted
+        self._uncounted.discard(session_id)
 
     def remember(self, session: Session, index: int, acked: int, outcome: Outcome) -> None:
         """`Session.remember`, with regard for a snapshot under way."""
         if session.index <= self._kept_to:
             session = self.by_id[session.id] = session.copy()
         session.remember(index, acked, outcome)
+        self._uncounted.add(session.id)
+
+    def sum(self) -> int:
+        """Of the shares of all sessions. Takes as long as there were sessions that wrote since the last call."""
+        if self._uncounted:
+            # In no order: it is a sum.
+            for session_id in self._uncounted:
+                session = self.by_id[session_id]
+                share = session.share()
+                self._sum += share - session.share_counted
+                session.share_counted = share
+            self._uncounted.clear()
+        return self._sum
+
+    def sum_anew(self) -> int:
+        """What `sum` must be, from all sessions. For tests."""
+        return sum(session.share() for session in self.by_id.values())
 
     def keep(self, index: int) -> None:
         """Leave all sessions as they are at `index`, the last one applied, in the hands of a snapshot."""
@@ -117,4 +174,6 @@ class Sessions:
     def replace(self, other: Sessions) -> None:
         """Become what `other` is, and let nothing of the old remain."""
         self.by_id = other.by_id
+        self._sum = other._sum
+        self._uncounted = other._uncounted
         self._kept_to = _NEVER

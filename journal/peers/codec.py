@@ -65,6 +65,7 @@ _Kind = tuple[Any, int]
 
 _NUMBER: _Kind = (int, INDEX_MAX)
 _U32: _Kind = (int, 2**32 - 1)
+_U64: _Kind = (int, 2**64 - 1)
 _U16: _Kind = (int, 2**16 - 1)
 _U8: _Kind = (int, 2**8 - 1)
 _FLAG: _Kind = (bool, 0)
@@ -116,6 +117,7 @@ def _build_chunk(
     configuration_fields: list[object],
     size: int,
     digest: bytes,
+    state_digest: int,
     offset: int,
     data: bytes,
 ) -> SnapshotChunk:
@@ -128,7 +130,7 @@ def _build_chunk(
     if offset + len(data) > size:
         raise CorruptRecord(f"snapshot chunk of index {index} ends at {offset + len(data)}, beyond its size {size}")
     position = Position(Index(index), Term(at_term), crc, stamp)
-    return SnapshotChunk(Term(term), SnapshotMeta(position, configuration, size, digest), offset, data)
+    return SnapshotChunk(Term(term), SnapshotMeta(position, configuration, size, digest, state_digest), offset, data)
 
 
 def _build_proposal(
@@ -204,6 +206,7 @@ _TYPES: tuple[_Type, ...] = (
             "meta.configuration.fields": _NAMES,
             "meta.size": _NUMBER,
             "meta.digest": _DIGEST,
+            "meta.state_digest": _U64,
             "offset": _NUMBER,
         },
         bulk="data",

@@ -37,6 +37,7 @@ from journal.raft.outdated import answer_outdated
 from journal.raft.quorum import VoteResult
 from journal.raft.ready import Leadership, ReadGrant, Ready
 from journal.raft.state import CEILING, CoreConfig, State
+from journal.raft.vitals import Vitals
 from journal.raft.voter import grants, is_absurd, is_disruptive
 from journal.values import (
     START,
@@ -474,3 +475,18 @@ class Core(CoreChanges):
         state.leader = None
         state.enter_term(term)
         self._follower.wait_until(deadline)
+
+    # For monitoring
+
+    def vitals(self) -> Vitals:
+        """What is of interest to nobody but those who watch."""
+        state, leader = self._state, self._leader
+        sent_at, uncommitted_bytes, transferee = leader.vitals() if leader is not None else (None, 0, None)
+        return Vitals(
+            next_election_at=self.deadline if leader is None and state.voter else None,
+            heard_at=state.heard_at if leader is None and state.leader is not None else None,
+            heartbeat_sent_at=sent_at,
+            uncommitted_bytes=uncommitted_bytes,
+            transferring_to=transferee,
+            log_memory_bytes=state.log.memory_bytes,
+        )

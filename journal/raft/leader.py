@@ -268,6 +268,11 @@ class Leader:
             progress.installed(reply.index, self._state.now)
             self._maybe_commit()
 
+    def vitals(self) -> tuple[float, int, NodeId | None]:
+        """When the last heartbeats left, how many bytes are not committed, whom leadership is handed over to."""
+        sent_at = self._heartbeat_at - self._state.timing.heartbeat_interval
+        return sent_at, self._uncommitted_bytes, self._transferee
+
     def status(self) -> tuple[PeerStatus, ...]:
         """Each peer's progress, sorted by name."""
         return tuple(progress.status() for progress in self._in_order)

@@ -195,6 +195,11 @@ class Log:
         entry = self._entry_at(high)
         return high if entry.last == high else Index(entry.first - 1)
 
+    @property
+    def memory_bytes(self) -> int:
+        """Records held in memory."""
+        return self._bytes
+
     def read(self, first: Index, bytes_max: int) -> LogSlice:
         """Entries from `first` on: at least one when there is one, at most about `bytes_max` bytes.
 

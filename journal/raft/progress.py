@@ -28,6 +28,12 @@ class PeerStatus:
     match: Index
     next: Index
     state: ProgressState
+    in_flight: int = 0
+    """Appends that it has not answered ..."""
+    in_flight_from: Index | None = None
+    """... and the first index in them."""
+    heard_at: float = 0.0
+    """When any message of this term came from it."""
 
 
 class Progress:
@@ -174,7 +180,9 @@ class Progress:
         return True
 
     def status(self) -> PeerStatus:
-        return PeerStatus(self.peer, self.match, self.next, self.state)
+        flight = len(self.in_flight)
+        since = Index(self.match + 1) if flight else None
+        return PeerStatus(self.peer, self.match, self.next, self.state, flight, since, self.heard_at)
 
     def _moved(self, now: float) -> None:
         self.moved_at = now

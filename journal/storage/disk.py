@@ -5,6 +5,8 @@ Knows nothing of what is in the files. Everything under `journal/storage` reache
 
 An error of a write or of a sync is never retried: the kernel marks the pages clean all the same, and a
 second sync would report a success that did not happen (R6). It is raised as DiskFailed and the node stops.
+The one exception is a disk that is full when something is reserved or written: nothing was promised yet, so
+that is DiskFull, and the caller may wait for room (R12). A sync that meets a full disk has failed like any other.
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Protocol
 
-from journal.errors import DiskFailed, StorageError
+from journal.errors import DiskFailed, DiskFull, StorageError
 
 LOCK_NAME = "lock"
 OPEN_FILES_MAX = 8
@@ -47,10 +49,17 @@ class Disk(Protocol):
         """What is there; less than `size` at the end of the file. Raises FileNotFoundError."""
 
     def create(self, name: str, size: int) -> None:
-        """A file whose `size` bytes are reserved and read as zeros; one of that name is replaced."""
+        """A file whose `size` bytes are reserved and read as zeros; one of that name is replaced.
+
+        Raises DiskFull; then there is no file of that name.
+        """
 
     def write(self, name: str, offset: int, buffers: Sequence[bytes]) -> None:
-        """Write the buffers behind each other, all of them, to a file that exists."""
+        """Write the buffers behind each other, all of them, to a file that exists.
+
+        Raises DiskFull; then any part of them may have been written. Within reserved space it does not
+        happen, but on a file system that copies on write.
+        """
 
     def sync(self, name: str) -> None:
         """Everything written to the file so far is durable on return; its name may still be lost."""
@@ -66,7 +75,13 @@ class Disk(Protocol):
     def sync_names(self) -> None:
         """Every create, rename and remove so far is durable on return."""
 
+    def forget(self, name: str) -> None:
+        """Let the next reads of a file come from the disk, not from memory, as far as that can be had."""
+
     def free_bytes(self) -> int: ...
+
+    def total_bytes(self) -> int:
+        """What the whole file system has."""
 
     def close(self) -> None: ...
 
@@ -153,6 +168,10 @@ class FileDisk:
             finally:
                 os.close(fd)
         except OSError as error:
+            if _is_full(error):
+                # A part may have been reserved: give it back.
+                self._path(name).unlink(missing_ok=True)
+                raise self._full(name, "create") from error
             raise self._failed(name, "create", error) from error
 
     def write(self, name: str, offset: int, buffers: Sequence[bytes]) -> None:
@@ -163,6 +182,9 @@ class FileDisk:
                 file.size = end
                 file.grown = True
         except OSError as error:
+            file.grown = True
+            if _is_full(error):
+                raise self._full(name, "write") from error
             raise self._failed(name, "write", error) from error
         finally:
             self._give_back(file)
@@ -223,9 +245,18 @@ class FileDisk:
         except OSError as error:
             raise self._failed(".", "sync", error) from error
 
+    def forget(self, name: str) -> None:
+        if hasattr(os, "posix_fadvise"):
+            with suppress(FileNotFoundError):
+                _forget(self._path(name))
+
     def free_bytes(self) -> int:
         state = os.fstatvfs(self._directory_fd)
         return state.f_bavail * state.f_frsize
+
+    def total_bytes(self) -> int:
+        state = os.fstatvfs(self._directory_fd)
+        return state.f_blocks * state.f_frsize
 
     def close(self) -> None:
         """Release the lock. The workers that use this disk must be closed first."""
@@ -262,20 +293,17 @@ class FileDisk:
                 raise
             raise StorageError(f"data directory {self.directory} is in use by process {holder}") from None
         os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)
+        # For the message above, no more: a node must be able to start on a full disk.
+        with suppress(OSError):
+            os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)
         return fd
 
     def _forget_cache(self) -> None:
         # After a failed sync the page cache may hold what the disk does not (R6): read the disk itself.
         # Dirty pages stay, they are not lost; whoever believes them must sync them first.
-        if not hasattr(os, "posix_fadvise"):
-            return
-        for name in self.names():
-            fd = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            finally:
-                os.close(fd)
+        if hasattr(os, "posix_fadvise"):
+            for name in self.names():
+                _forget(self._path(name))
 
     def _borrow(self, name: str) -> _OpenFile:
         with self._table:
@@ -323,8 +351,23 @@ class FileDisk:
     def _failed(self, name: str, verb: str, error: OSError | ValueError) -> DiskFailed:
         reason = str(error)
         if isinstance(error, OSError):
-            reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or reason
+            reason = "the disk is full" if _is_full(error) else error.strerror or reason
         return DiskFailed(f"{self.directory / name}: cannot {verb}: {reason}")
+
+    def _full(self, name: str, verb: str) -> DiskFull:
+        return DiskFull(f"{self.directory / name}: cannot {verb}: the disk is full")
+
+
+def _is_full(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _forget(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(fd)
 
 
 def _reserve(fd: int, size: int) -> None:

@@ -32,6 +32,7 @@ INCARNATION_BYTES = 8
 _SLOT = struct.Struct("<8sII")  # magic, version, length; then the fields, then a CRC-32C over all of it
 _CRC = struct.Struct("<I")
 _MARK = struct.Struct("<QQ")
+MARK_BYTES = _MARK.size + _CRC.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +72,15 @@ class Metadata:
         """Rises with every save. Invariant: both slots on disk carry it, but for the time of a save."""
 
     @staticmethod
-    def create(disk: Disk, identity: Identity, incarnation: bytes, configuration: Configuration) -> Metadata:
+    def create(
+        disk: Disk,
+        identity: Identity,
+        incarnation: bytes,
+        configuration: Configuration,
+        hard_state: HardState | None = None,
+    ) -> Metadata:
         """Write `meta` for the first time, last of all files: whoever finds it finds a complete directory."""
-        metadata = Metadata(disk, identity, incarnation, HardState(), configuration, {}, Index(0), 1)
+        metadata = Metadata(disk, identity, incarnation, hard_state or HardState(), configuration, {}, Index(0), 1)
         slot = metadata._slot()
         disk.create(META_TEMPORARY, 2 * SLOT_BYTES)
         disk.write(META_TEMPORARY, 0, [slot])
@@ -182,50 +189,68 @@ class Mark:
     torn write. A power cut may leave an older mark: then damage to the entries behind it that looks like a
     torn write is taken for one. It never promises too much: it rises only behind the log, and before the log
     is cut it is lowered durably.
+
+    No crash makes it unreadable: it lies within one sector. One that is damaged or gone therefore says that
+    other files may be, too, and that nobody knows how far the log went.
     """
 
-    def __init__(self, disk: Disk, index: Index, term: Term) -> None:
+    def __init__(self, disk: Disk, index: Index, term: Term, lost: bool = False) -> None:
         self._disk = disk
         self.index = index
         self.term = term
         """Of the entry at `index`. Both are 0 where nothing is promised."""
+        self.lost = lost
+        """The file is damaged or gone. Ends with `repair`."""
 
     @staticmethod
     def create(disk: Disk) -> Mark:
-        disk.create(MARK_NAME, _MARK.size + _CRC.size)
-        disk.sync(MARK_NAME)
-        disk.sync_names()
-        return Mark(disk, Index(0), Term(0))
+        mark = Mark(disk, Index(0), Term(0))
+        mark._create()
+        return mark
 
     @staticmethod
     def load(disk: Disk) -> Mark:
-        """Read the mark; one that is missing or damaged promises nothing."""
+        """Read the mark, as far as there is one; `repair` must follow."""
         if MARK_NAME in disk.names():
-            data = disk.read(MARK_NAME, 0, _MARK.size + _CRC.size)
-            if len(data) == _MARK.size + _CRC.size and _CRC.unpack_from(data, _MARK.size)[0] == crc32c(
-                data[: _MARK.size]
-            ):
+            data = disk.read(MARK_NAME, 0, MARK_BYTES)
+            if len(data) == MARK_BYTES and _CRC.unpack_from(data, _MARK.size)[0] == crc32c(data[: _MARK.size]):
                 index, term = _MARK.unpack_from(data)
                 return Mark(disk, Index(index), Term(term))
-        return Mark(disk, Index(0), Term(0))
+        return Mark(disk, Index(0), Term(0), lost=True)
+
+    def assume(self, index: Index, term: Term) -> None:
+        """In place of a lost mark, promise this. `repair` must follow."""
+        assert self.lost, (self.index, index)
+        self.index = index
+        self.term = term
 
     def repair(self) -> None:
-        """See to it that the file exists, and that what was loaded is durable.
+        """See to it that the file exists and holds what was loaded or assumed, durably.
 
         A mark that was lowered may be in the page cache only: were the higher one to come back after the
         log was cut, it would promise what is gone.
         """
-        if MARK_NAME not in self._disk.names():
-            Mark.create(self._disk)
+        if self.lost:
+            self._create()
+            self.lost = False
         else:
             self._disk.sync(MARK_NAME)
+
+    def _create(self) -> None:
+        self._disk.create(MARK_NAME, MARK_BYTES)
+        self._disk.write(MARK_NAME, 0, [self._data()])
+        self._disk.sync(MARK_NAME)
+        self._disk.sync_names()
+
+    def _data(self) -> bytes:
+        data = _MARK.pack(self.index, self.term)
+        return data + _CRC.pack(crc32c(data))
 
     def set(self, index: Index, term: Term) -> None:
         """The log up to here is durable and is about to be acknowledged."""
         self.index = index
         self.term = term
-        data = _MARK.pack(index, term)
-        self._disk.poke(MARK_NAME, 0, data + _CRC.pack(crc32c(data)))
+        self._disk.poke(MARK_NAME, 0, self._data())
 
     def lower(self, index: Index, term: Term) -> None:
         """The log is about to be cut to end here; no mark beyond it may outlive it. Durable on return."""

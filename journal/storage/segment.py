@@ -15,6 +15,7 @@ Knows one file; which files there are and which one is written is the business o
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 
 from crc32c import crc32c
 
-from journal.errors import CorruptRecord, LogCompacted, StorageError
+from journal.errors import CorruptRecord, DiskFull, LogCompacted, StorageError
 from journal.record import check_record, read_entry
 from journal.storage.disk import Disk
 from journal.values import Entry, EntryKind, Index, Position, Term
@@ -100,6 +101,8 @@ class Segment:
         """The end of the last durable record."""
         self.end = HEADER_BYTES
         """Where the next batch goes. Invariant: everything before it is durable."""
+        self._stale_end = 0
+        """How far a write that met a full disk may have come; what it left behind `end` is to be zeroed."""
         self.configurations: list[int] = []
         """First index of each entry of kind CONFIGURATION that the scan found."""
         self._points: list[Point] = []
@@ -138,12 +141,23 @@ class Segment:
         return Segment(disk, name, Position(Index(index), Term(term), crc, stamp), salt, payload_bytes_max)
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Write the entries as one batch and sync. The caller has seen to it that they follow and fit."""
+        """Write the entries as one batch and sync. The caller has seen to it that they follow and fit.
+
+        Raises DiskFull; then the segment ends where it did.
+        """
         records = [entry.record for entry in entries]
         length = sum(map(len, records))
         header = _BATCH.pack(BATCH_MAGIC, length, entries[0].first)
         start = self.end
-        self._disk.write(self.name, start, [header, _CRC.pack(crc32c(header, self._salt)), *records, END])
+        if self._stale_end:
+            # Durably, before the next batch comes: a mixture of two writes would look like rot, not like a torn one.
+            self.clear_behind(min(self._stale_end, self._disk.size(self.name)))
+            self._stale_end = 0
+        try:
+            self._disk.write(self.name, start, [header, _CRC.pack(crc32c(header, self._salt)), *records, END])
+        except DiskFull:
+            self._stale_end = start + BATCH_OVERHEAD_BYTES + length
+            raise
         self._disk.sync(self.name)
         first_record = start + BATCH_BYTES
         batch_end = first_record + length
@@ -177,6 +191,20 @@ class Segment:
                 taken += len(entry.record)
         assert entries, (self.name, first)
         return before, entries
+
+    def check(self, first: int, bytes_max: int) -> Index:
+        """Read like `read`, and the batch header before `first`, too. Returns the last index that is good.
+
+        Raises CorruptRecord, or LogCompacted when the file is gone.
+        """
+        point = self._point_at(first)
+        try:
+            header = self._disk.read(self.name, point.batch_start, BATCH_BYTES)
+        except FileNotFoundError:
+            raise LogCompacted(f"{self.name} was cut away") from None
+        if self._batch_header(header, 0) is None:
+            raise CorruptRecord(f"{self.name}: batch header at byte {point.batch_start} does not match its checksum")
+        return self.read(first, bytes_max)[1][-1].last
 
     def first_within(self, bytes_max: int) -> Index:
         """From which index on the rest of the file is at most `bytes_max` long, or about the last index."""
@@ -214,6 +242,23 @@ class Segment:
                 damage_end=content_end,
                 error=f"{self.name}: {stop.error}",
             )
+
+    def highest_named(self) -> Index:
+        """The highest index that a good batch or record header names, whatever else of the file is damaged.
+
+        For what must be known of a log that no node would start on.
+        """
+        data = self._disk.read(self.name, 0, self._disk.size(self.name))
+        highest = int(self.start.index)
+        at = data.find(BATCH_MAGIC, HEADER_BYTES)
+        while at >= 0:
+            header = self._batch_header(data, at)
+            if header is not None:
+                highest = max(
+                    highest, header[1], _last_named(data, at + BATCH_BYTES, header[0], self._payload_bytes_max)
+                )
+            at = data.find(BATCH_MAGIC, at + 1)
+        return Index(highest)
 
     def clear_behind(self, damage_end: int) -> None:
         """Zero what is left behind the last good batch, and sync: nothing stale may ever follow a new batch (R3)."""
@@ -254,6 +299,9 @@ class Segment:
                 points.append(Point(Position(Index(index), Term(term), crc, stamp), at, start, batch_end))
                 spaced = at + POINT_SPACING_BYTES
             index, term, crc, stamp, at = last, its_term, its_crc, its_stamp, after
+        if batch_end == len(data):
+            # Its value says nothing, but a file without it is shorter than every reader expects.
+            return _Stop(batch_end, batch_end, False, f"the batch at byte {start} lacks its end, after index {index}")
         self._points += points
         self.configurations += configurations
         self.end = batch_end + len(END)
@@ -364,6 +412,16 @@ class _Stop:
     """End of the records of its batch, 0 when its header does not tell."""
     out_of_place: bool
     error: str
+
+
+def _last_named(data: bytes, at: int, length: int, payload_bytes_max: int) -> int:
+    """The last index of the records of a batch, as far as their headers are good; 0 when none is."""
+    last, end = 0, at + length
+    with contextlib.suppress(CorruptRecord):
+        while at < end:
+            entry, at = read_entry(data, at, None, payload_bytes_max)
+            last = entry.last
+    return last
 
 
 def _has_missing_sector(data: memoryview, start: int, end: int) -> bool:

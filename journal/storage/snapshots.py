@@ -5,7 +5,9 @@
     end:    eight zero bytes
     footer: chunks u32 | bytes in them u64 | BLAKE2b-256 of everything before the footer | crc u32
 
-The same bytes lie on every node that has the snapshot and travel between them. Knows nothing of what the
+The same bytes lie on every node that has the snapshot and travel between them. So one that was received in
+part goes on from there whoever sends the rest, after a restart too: its name says which one it is (the start of
+its digest), and the checksums of its chunks how much of it is right. Knows nothing of what the
 chunks mean nor of the log; that the log is cut only behind a snapshot is seen to by `store.py`. Everything
 that writes runs on the background worker's thread; `metas` and `read` may be called from any.
 """
@@ -29,6 +31,8 @@ VERSION = 2
 MAGIC = b"JKCSSNAP"
 HEADER_FIELDS_BYTES_MAX = 64 * 1024
 READ_BYTES = 1 << 20
+CHUNK_BYTES_MAX_MIN = 1 << 20
+"""So large a machine may make its chunks, however small the records may be."""
 
 _HEADER = struct.Struct("<8sII")
 _CRC = struct.Struct("<I")
@@ -36,6 +40,7 @@ _CHUNK = struct.Struct("<II")
 _FOOTER = struct.Struct("<IQ32s")
 _END = bytes(_CHUNK.size)
 FOOTER_BYTES = _FOOTER.size + _CRC.size
+_RECEIVED = ".received"
 _NAME = re.compile(r"snap-\d{20}-\d{20}")
 
 
@@ -48,7 +53,12 @@ def is_snapshot_name(name: str) -> bool:
 
 
 def is_temporary_name(name: str) -> bool:
-    return is_snapshot_name(name.partition(".")[0]) and name.endswith((".new", ".received"))
+    return is_snapshot_name(name.partition(".")[0]) and name.endswith((".new", _RECEIVED))
+
+
+def received_name(meta: SnapshotMeta) -> str:
+    """The file of a snapshot that is being received."""
+    return f"{snapshot_name(meta.position)}.{meta.digest[:8].hex()}{_RECEIVED}"
 
 
 class SnapshotStore:
@@ -62,7 +72,7 @@ class SnapshotStore:
         """
         self._disk = disk
         self._cluster = cluster
-        self._limits = limits
+        self._chunk_bytes_max = max(2 * limits.record_bytes_max, CHUNK_BYTES_MAX_MIN)
         self._metas: tuple[SnapshotMeta, ...] = ()
         """Newest first; header and footer are good. Replaced, not changed."""
         self._verified: set[str] = set()
@@ -82,22 +92,26 @@ class SnapshotStore:
             self._drop(self._metas[0])
 
     def repair(self) -> None:
-        """Remove what was being written when the process ended. Comes back after a crash, and is removed again."""
+        """Remove what was being written when the process ended. Comes back after a crash, and is removed again.
+
+        What was being received is kept, but for what is older than the newest snapshot.
+        """
+        newest = snapshot_name(self._metas[0].position) if self._metas else ""
         for name in self._disk.names():
-            if is_temporary_name(name):
+            if is_temporary_name(name) and not (name.endswith(_RECEIVED) and name.partition(".")[0] > newest):
                 self._disk.remove(name)
 
     def metas(self) -> list[SnapshotMeta]:
         """The good snapshots, newest first."""
         return list(self._metas)
 
-    def begin(self, position: Position, configuration: Configuration) -> SnapshotWriter:
+    def begin(self, position: Position, configuration: Configuration, state_digest: int = 0) -> SnapshotWriter:
         """A new snapshot at `position`, written aside."""
-        header = self._header(position, configuration)
-        return SnapshotWriter(self, self._disk, self._limits, position, configuration, header)
+        header = self._header(position, configuration, state_digest)
+        return SnapshotWriter(self, self._disk, self._chunk_bytes_max, position, configuration, state_digest, header)
 
     def receive(self, meta: SnapshotMeta) -> SnapshotReceiver:
-        """A snapshot that comes from a peer, written aside. Touches no file yet."""
+        """A snapshot that comes from a peer, written aside, or the rest of one. Touches no file yet."""
         return SnapshotReceiver(self, self._disk, meta)
 
     def read(self, meta: SnapshotMeta, offset: int, size: int) -> bytes:
@@ -110,6 +124,17 @@ class SnapshotStore:
         Raises CorruptRecord.
         """
         return self._walk(snapshot_name(meta.position), meta)
+
+    def chunks_from_disk(self, meta: SnapshotMeta) -> Iterator[bytes]:
+        """`chunks`, read from the disk itself and not from what memory still holds of it. Raises FileNotFoundError."""
+        self._disk.forget(snapshot_name(meta.position))
+        return self._walk(snapshot_name(meta.position), meta)
+
+    def distrust(self, meta: SnapshotMeta) -> None:
+        """It has rotted: it no longer counts among the good ones. The last one stays, for want of a better."""
+        if meta in self._metas and len(self._metas) > 1:
+            self._verified.discard(snapshot_name(meta.position))
+            self._drop(meta)
 
     def prune(self, keep: int) -> SnapshotMeta | None:
         """Remove all but the `keep` newest that are good to the last byte (R10). Returns the oldest kept."""
@@ -132,6 +157,30 @@ class SnapshotStore:
         if names:
             self._disk.sync_names()
         return kept[-1] if kept else None
+
+    def read_checked(self, meta: SnapshotMeta, offset: int, size: int) -> bytes:
+        """`read`, after the whole snapshot was verified once since this store was opened. Raises CorruptRecord too."""
+        name = snapshot_name(meta.position)
+        if name not in self._verified:
+            for _ in self._walk(name, meta):
+                pass
+            self._verified.add(name)
+        return self.read(meta, offset, size)
+
+    def take_up(self, meta: SnapshotMeta) -> int:
+        """How much of a snapshot earlier attempts to receive it have left, as whole chunks. For the receiver below.
+
+        Makes its file when there is none. What is left of other snapshots is removed: only one is received.
+        """
+        file = received_name(meta)
+        names = self._disk.names()
+        for name in names:
+            if is_temporary_name(name) and name.endswith(_RECEIVED) and name != file:
+                self._disk.remove(name)
+        if file not in names:
+            self._disk.create(file, 0)
+            return 0
+        return min(self._sound_bytes(file), meta.size)
 
     def adopt(self, file: str, expected: SnapshotMeta) -> None:
         """Verify the complete file `file` and give it its name; durable on return. For the two classes below.
@@ -166,7 +215,7 @@ class SnapshotStore:
         self._metas = tuple(other for other in self._metas if other != meta)
         self.damaged.append(snapshot_name(meta.position))
 
-    def _header(self, position: Position, configuration: Configuration) -> bytes:
+    def _header(self, position: Position, configuration: Configuration, state_digest: int) -> bytes:
         fields = msgpack.packb(
             [
                 self._cluster,
@@ -175,6 +224,7 @@ class SnapshotStore:
                 position.crc,
                 position.stamp,
                 configuration.fields,
+                state_digest,
             ]
         )
         assert len(fields) <= HEADER_FIELDS_BYTES_MAX, len(fields)
@@ -184,7 +234,7 @@ class SnapshotStore:
     def _describe(self, name: str) -> SnapshotMeta:
         """Header and footer. Raises CorruptRecord, or StorageError for what is good but not for us."""
         size = self._disk.size(name)
-        position, configuration, _ = self._read_header(name)
+        position, configuration, state_digest, _ = self._read_header(name)
         footer = self._disk.read(name, max(0, size - FOOTER_BYTES), FOOTER_BYTES)
         if len(footer) < FOOTER_BYTES or _CRC.unpack_from(footer, _FOOTER.size)[0] != crc32c(footer[: _FOOTER.size]):
             raise CorruptRecord(f"{name}: the snapshot's footer does not match its checksum")
@@ -192,9 +242,9 @@ class SnapshotStore:
         base = name.partition(".")[0]
         if base != snapshot_name(position):
             raise CorruptRecord(f"{name}: holds the snapshot at {position.index}")
-        return SnapshotMeta(position, configuration, size, digest)
+        return SnapshotMeta(position, configuration, size, digest, state_digest)
 
-    def _read_header(self, name: str) -> tuple[Position, Configuration, bytes]:
+    def _read_header(self, name: str) -> tuple[Position, Configuration, int, bytes]:
         start = self._disk.read(name, 0, _HEADER.size)
         if len(start) < _HEADER.size or start[:8] != MAGIC:
             raise CorruptRecord(f"{name}: not a snapshot, or its header is damaged")
@@ -207,15 +257,33 @@ class SnapshotStore:
             raise CorruptRecord(f"{name}: the snapshot's header does not match its checksum")
         if version != VERSION:
             raise StorageError(f"{name}: snapshot format version {version}, this program knows version {VERSION}")
-        owner, index, term, crc, stamp, members = msgpack.unpackb(covered[_HEADER.size :])
+        owner, index, term, crc, stamp, members, state_digest = msgpack.unpackb(covered[_HEADER.size :])
         if owner != self._cluster:
             raise StorageError(f"{name}: belongs to another cluster")
         configuration = Configuration.from_fields(members)
-        return Position(Index(index), Term(term), crc, stamp), configuration, header
+        return Position(Index(index), Term(term), crc, stamp), configuration, state_digest, header
+
+    def _sound_bytes(self, file: str) -> int:
+        """Where the last whole chunk of an incomplete file ends. A power failure may have left anything behind it."""
+        try:
+            at = len(self._read_header(file)[3])
+        except (CorruptRecord, StorageError):
+            return 0
+        while True:
+            head = self._disk.read(file, at, _CHUNK.size)
+            if len(head) < _CHUNK.size or head == _END:
+                return at
+            length, crc = _CHUNK.unpack(head)
+            if length > self._chunk_bytes_max:
+                return at
+            chunk = self._disk.read(file, at + _CHUNK.size, length)
+            if len(chunk) < length or crc32c(chunk) != crc:
+                return at
+            at += _CHUNK.size + length
 
     def _walk(self, name: str, meta: SnapshotMeta) -> Iterator[bytes]:
         """The checked chunks of a file. Raises CorruptRecord, at the latest behind the last one."""
-        header = self._read_header(name)[2]
+        header = self._read_header(name)[3]
         whole = hashlib.blake2b(header, digest_size=32)
         body_end = meta.size - FOOTER_BYTES
         at, count, total = len(header), 0, 0
@@ -256,16 +324,18 @@ class SnapshotWriter:
         self,
         store: SnapshotStore,
         disk: Disk,
-        limits: Limits,
+        chunk_bytes_max: int,
         position: Position,
         configuration: Configuration,
+        state_digest: int,
         header: bytes,
     ) -> None:
         self._store = store
         self._disk = disk
-        self._chunk_bytes_max = 2 * limits.record_bytes_max
+        self._chunk_bytes_max = chunk_bytes_max
         self._position = position
         self._configuration = configuration
+        self._state_digest = state_digest
         self._file = snapshot_name(position) + ".new"
         self._whole = hashlib.blake2b(digest_size=32)
         self._count = 0
@@ -288,7 +358,8 @@ class SnapshotWriter:
         digest = self._whole.digest()
         self._disk.write(self._file, self._offset, [_footer(self._count, self._total, digest)])
         self._disk.sync(self._file)
-        meta = SnapshotMeta(self._position, self._configuration, self._offset + FOOTER_BYTES, digest)
+        size = self._offset + FOOTER_BYTES
+        meta = SnapshotMeta(self._position, self._configuration, size, digest, self._state_digest)
         self._store.adopt(self._file, meta)
         return meta
 
@@ -303,29 +374,36 @@ class SnapshotWriter:
 
 
 class SnapshotReceiver:
-    """A snapshot arriving from a peer. Ends by `finish` or by `abort`; every method blocks."""
+    """A snapshot arriving from a peer. Ends by `finish` or by `abort`, or is left lying to be taken up; every method
+    blocks."""
 
     def __init__(self, store: SnapshotStore, disk: Disk, meta: SnapshotMeta) -> None:
         self._store = store
         self._disk = disk
         self._meta = meta
-        self._file = snapshot_name(meta.position) + ".received"
+        self._file = received_name(meta)
+        self._opened = False
         self._made = False
+        """The file is there, and ours to remove."""
         self.offset = 0
         """Bytes here, in order. Invariant: offset <= the snapshot's size."""
+
+    def open(self) -> None:
+        """Begin where an earlier attempt has ended, unless begun already."""
+        if not self._opened:
+            self._opened = self._made = True
+            self.offset = self._store.take_up(self._meta)
 
     def write(self, offset: int, data: bytes) -> None:
         """The next piece. One that does not start at `offset` came twice, or after a loss, and is left out.
 
         Raises CorruptRecord for more bytes than the snapshot has.
         """
-        if offset != self.offset:
+        self.open()
+        if offset != self.offset or not self._made:
             return
         if offset + len(data) > self._meta.size:
             raise CorruptRecord(f"snapshot {self._meta.position.index} is longer than its {self._meta.size} bytes")
-        if not self._made:
-            self._disk.create(self._file, 0)
-            self._made = True
         self._disk.write(self._file, offset, [data])
         self.offset += len(data)
 

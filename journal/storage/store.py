@@ -10,9 +10,10 @@ worker's.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
-from journal.errors import DiskFailed, StorageError
+from journal.errors import DiskFailed, DiskFull, StorageError
 from journal.limits import Limits
 from journal.record import decode_configuration
 from journal.storage.disk import Disk
@@ -25,6 +26,7 @@ from journal.storage.metadata import (
     Mark,
     Metadata,
 )
+from journal.storage.scrub import Step, walk
 from journal.storage.segment import HEADER_BYTES, segment_name
 from journal.storage.snapshots import SnapshotStore
 from journal.storage.wal import TEMPORARY, Wal
@@ -34,6 +36,9 @@ __all__ = ["INCARNATION_BYTES", "Identity", "Store"]
 
 NOBODY = bytes(INCARNATION_BYTES)
 """The incarnation of directories that need none."""
+
+
+LAST_INDEX = Index(2**64 - 1)
 
 
 class Store:
@@ -50,6 +55,8 @@ class Store:
         """The same, until the log covers it again: so long the mark stays where it is."""
         self._changing = False
         """A change is under way, or one did not end: then nobody knows what is on the disk, and nothing may follow."""
+        self._begun: Position | None = None
+        """Where the log ended when a save met a full disk: what of its entries is in the log need not come again."""
 
     @staticmethod
     def open(
@@ -83,10 +90,15 @@ class Store:
         mark = Mark.load(disk)
         snapshots = SnapshotStore(disk, cluster, limits)
         newest = snapshots.metas()[0] if snapshots.metas() else None
-        wal = Wal.load(disk, cluster, limits, mark.index, newest.position if newest else START)
+        # Without a mark every tail that is not clean counts as one that was acknowledged.
+        acknowledged = LAST_INDEX if mark.lost else mark.index
+        wal = Wal.load(disk, cluster, limits, acknowledged, newest.position if newest else START)
         restart = _find_restart(wal, newest)
+        alone = _is_alone(identity.node, metadata.configuration, newest, wal)
+        if mark.lost:
+            _replace_mark(mark, wal, newest, alone)
         withheld = _find_withheld(wal.last, mark, restart)
-        if withheld and _is_alone(identity.node, metadata.configuration, newest, wal):
+        if withheld and alone:
             raise StorageError(
                 f"entries up to index {withheld} were acknowledged, the log ends at {wal.last.index}, "
                 "and no other member has them"
@@ -127,9 +139,8 @@ class Store:
 
     def meet(self, node: NodeId, incarnation: bytes) -> None:
         """Remember a node's incarnation. Durable on return. Raises DiskFailed."""
-        self._begin_change()
-        self._metadata.meet(node, incarnation)
-        self._changing = False
+        with self._change():
+            self._metadata.meet(node, incarnation)
 
     @property
     def snapshot(self) -> SnapshotMeta | None:
@@ -155,28 +166,41 @@ class Store:
         """Make the hard state durable, then the entries, in place of what the log has from the first of them on.
 
         One write and one sync for all entries, but where a segment ends between them. Raises DiskFailed;
-        then the state on disk is unknown, and every later call raises it too.
+        then the state on disk is unknown, and every later call raises it too. Raises DiskFull when there is
+        no room; then the hard state is durable, nothing of the log that may be acknowledged is lost, and the
+        same save, or one of it merged with later ones, is to be tried again.
         """
-        self._begin_change()
-        if hard_state is not None:
-            self._metadata.save(hard_state, self._metadata.configuration)
-        if entries:
+        with self._change():
+            if hard_state is not None:
+                self._metadata.save(hard_state, self._metadata.configuration)
+            entries = self._not_begun(entries)
+            if not entries:
+                return
             first = entries[0].first
             if first <= self._wal.last.index:
+                # Before the mark is lowered: without room everything stays as it is.
+                self._wal.reserve()
                 self._lower_mark(self._wal.position_at(Index(first - 1)))
                 self._wal.truncate(first)
-            self._wal.append(entries)
+            try:
+                self._wal.append(entries)
+            except DiskFull:
+                self._begun = self._wal.last
+                raise
             self._raise_mark(self._wal.last)
-        self._changing = False
 
     def reset(self, meta: SnapshotMeta) -> None:
-        """Restart the log, empty, behind a snapshot that is in its place. Raises DiskFailed."""
+        """Restart the log, empty, behind a snapshot that is in its place.
+
+        Raises DiskFailed, and DiskFull, having changed nothing.
+        """
         assert meta in self.snapshots.metas(), meta
-        self._begin_change()
-        self._lower_mark(meta.position)
-        self._wal.reset(meta.position)
-        self._raise_mark(meta.position)
-        self._changing = False
+        with self._change():
+            self._wal.reserve()
+            self._lower_mark(meta.position)
+            self._wal.reset(meta.position)
+            self._begun = None
+            self._raise_mark(meta.position)
 
     def cut(self, index: Index) -> Position:
         """Drop whole segments that end at or before `index`, the position of the oldest kept snapshot.
@@ -185,10 +209,8 @@ class Store:
         """
         metas = self.snapshots.metas()
         assert metas and index <= metas[-1].position.index, (index, metas)
-        self._begin_change()
-        start = self._wal.cut(index)
-        self._changing = False
-        return start
+        with self._change():
+            return self._wal.cut(index)
 
     def read(self, first: Index, bytes_max: int) -> tuple[Position, list[Entry]]:
         """Durable entries from the one that contains `first` on: at least one, at most about `bytes_max`.
@@ -201,14 +223,37 @@ class Store:
 
     def fence(self, index: Index) -> None:
         """Never let this state be used again: it differs from a quorum's at `index`. Durable on return."""
-        self._begin_change()
-        self._metadata.fence(index)
-        self._changing = False
+        with self._change():
+            self._metadata.fence(index)
 
-    def _begin_change(self) -> None:
+    def scrub(self, piece_bytes: int) -> Iterator[Step]:
+        """Read everything again that is cold, about `piece_bytes` at each step. For the background worker's thread."""
+        return walk(self._wal, self.snapshots, piece_bytes)
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """Around everything that writes: whatever ends it but success or a full disk ends the store."""
         if self._changing:
             raise DiskFailed("an earlier write did not end well: what is on the disk is not known")
         self._changing = True
+        try:
+            yield
+        except DiskFull:
+            self._changing = False
+            raise
+        self._changing = False
+
+    def _not_begun(self, entries: list[Entry]) -> list[Entry]:
+        """The entries without those that a save which met a full disk has brought into the log already."""
+        begun, self._begun = self._begun, None
+        if begun is None or begun != self._wal.last:
+            return entries
+        for number, entry in enumerate(entries):
+            if (entry.last, entry.term, entry.crc) == (begun.index, begun.term, begun.crc):
+                if number + 1 == len(entries):
+                    self._raise_mark(begun)
+                return entries[number + 1 :]
+        return entries
 
     def _raise_mark(self, last: Position) -> None:
         if last.index >= self._withheld_until:
@@ -252,6 +297,24 @@ def _find_restart(wal: Wal, newest: SnapshotMeta | None) -> SnapshotMeta | None:
     return None if fits else newest
 
 
+def _replace_mark(mark: Mark, wal: Wal, newest: SnapshotMeta | None, alone: bool) -> None:
+    """Without the mark nobody knows how far this node acknowledged; its log may end too early, and cleanly.
+
+    So it counts as one entry short: the node keeps out of elections until a leader has sent it more. One that
+    is alone has no leader to wait for, and all that can be said is that its log ends well.
+    """
+    last = max(wal.last, newest.position if newest is not None else START, key=lambda position: position.index)
+    if not alone:
+        mark.assume(Index(last.index + 1), last.term)
+    elif wal.torn:
+        raise StorageError(
+            f"{MARK_NAME} is damaged, and so is the end of the log at index {wal.last.index + 1}: "
+            "nobody knows whether it was acknowledged"
+        )
+    else:
+        mark.assume(last.index, last.term)
+
+
 def _is_alone(me: NodeId, first: Configuration, newest: SnapshotMeta | None, wal: Wal) -> bool:
     """Whether no other member can have what this node has lost."""
     present = first if newest is None else newest.configuration
@@ -263,7 +326,7 @@ def _is_alone(me: NodeId, first: Configuration, newest: SnapshotMeta | None, wal
 def _find_withheld(last: Position, mark: Mark, restart: SnapshotMeta | None) -> Index:
     """The marked index, where neither the log, which ends at `last`, nor the snapshot covers it; else 0."""
     if restart is not None:
-        if restart.position.index <= last.index:
+        if restart.position.index <= last.index and not mark.lost:
             # The log contradicts what the cluster has committed, so nothing that was acknowledged
             # in it from there on was ever committed: the promise is void.
             return Index(0)

@@ -12,6 +12,9 @@ before or after the change:
 - a restart behind a snapshot first puts its new segment in place and then removes the old ones; a break in
   the row is therefore right where a segment starts exactly at the newest snapshot, and nowhere else.
 
+A full disk is met before anything is changed, as far as one spare segment goes: it is reserved all the time,
+so the log has room for that much more, whatever else fills the disk (R12).
+
 Knows nothing of metadata and of what a snapshot holds. Called by `store.py`: `read` from the loop's thread,
 everything else from the sync worker's.
 """
@@ -21,7 +24,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 
-from journal.errors import LogCompacted, StorageError
+from journal.errors import CorruptRecord, DiskFull, LogCompacted, StorageError
 from journal.limits import Limits
 from journal.storage.disk import Disk
 from journal.storage.recovery import Decision, Facts, decide
@@ -31,6 +34,8 @@ from journal.values import START, Entry, Index, Position
 TEMPORARY = "log.new"
 """A segment that is not in its place yet."""
 PAGE_BYTES = 1 << 20
+SPARE_TRIES = 16
+"""How often a spare is tried for on a full disk while one segment fills."""
 
 
 class Wal:
@@ -46,6 +51,8 @@ class Wal:
         """Held while a file is replaced by another of the same name, and by readers."""
         self._spare = False
         """`TEMPORARY` is reserved, durable and all zeros: the next roll need not wait for an allocation."""
+        self._spare_due = 0
+        """Where the written segment must have come to before a spare is tried for again. Not 0: the disk was full."""
         self._leftovers: list[str] = []
         """Found by `load`, for `repair`: segments of an unfinished restart, oldest first ..."""
         self._damage_end = 0
@@ -111,11 +118,13 @@ class Wal:
             disk.remove(TEMPORARY)
         # What was read may be in the page cache only. A name may be, too: of any file, not only of a segment.
         self._segments[-1].clear_behind(self._damage_end)
+        self._damage_end = 0
         disk.sync_names()
         for name in reversed(self._leftovers):
             disk.remove(name)
             disk.sync_names()
         self._leftovers.clear()
+        self._keep_spare()
 
     @property
     def start(self) -> Position:
@@ -123,12 +132,27 @@ class Wal:
         return self._segments[0].start
 
     @property
+    def torn(self) -> bool:
+        """Whether anything stands behind the last good batch. Ends with `repair`."""
+        return self._damage_end > self._segments[-1].end
+
+    @property
     def last(self) -> Position:
         """The end of the newest durable record."""
         return self._segments[-1].last
 
+    def reserve(self) -> None:
+        """See to it that the next new segment has its room. Raises DiskFull, having changed nothing."""
+        if not self._spare:
+            self._disk.create(TEMPORARY, self._limits.segment_bytes)
+            self._disk.sync(TEMPORARY)
+            self._spare = True
+
     def append(self, entries: list[Entry]) -> None:
-        """Write entries behind the last one; durable on return."""
+        """Write entries behind the last one; durable on return.
+
+        Raises DiskFull; then whole entries, none or the first of them, are in the log and durable.
+        """
         index = self.last.index
         for entry in entries:
             assert entry.first == index + 1, (entry.first, index)
@@ -139,28 +163,35 @@ class Wal:
             if fitting == len(entries):
                 active.append(entries)
                 break
+            self.reserve()
             if fitting:
                 active.append(entries[:fitting])
                 entries = entries[fitting:]
             self._install(self._make_segment(active.last), self._segments)
-        if self._segments[-1].end > self._limits.segment_bytes // 4 * 3:
-            self._reserve()
+        self._keep_spare()
 
     def truncate(self, first: Index) -> None:
-        """Cut away every record from the one that starts at `first` on; durable on return."""
+        """Cut away every record from the one that starts at `first` on; durable on return.
+
+        Raises DiskFull, having changed nothing, but not right after `reserve`.
+        """
         assert self.start.index < first <= self.last.index, (self.start, first, self.last)
+        self.reserve()
         while len(self._segments) > 1 and self._segments[-1].start.index + 1 >= first:
             removed = self._segments[-1]
             self._segments = self._segments[:-1]
             self._remove(removed)
         if self.last.index >= first:
-            self._reserve()
             self._spare = False
             self._install(self._segments[-1].copy_before(first, TEMPORARY, self._cluster), self._segments[:-1])
 
     def reset(self, position: Position) -> None:
-        """Restart the log, empty, behind a snapshot at `position`; durable on return."""
+        """Restart the log, empty, behind a snapshot at `position`; durable on return.
+
+        Raises DiskFull, having changed nothing, but not right after `reserve`.
+        """
         assert position.index >= self.start.index, (position, self.start)
+        self.reserve()
         # Segments further on than the new one would look like its successors.
         while len(self._segments) > 1 and self._segments[-1].start.index > position.index:
             removed = self._segments[-1]
@@ -188,6 +219,28 @@ class Wal:
                 raise LogCompacted(f"index {first} was cut away, the log starts at {segments[0].start.index + 1}")
             number = bisect_left(segments, first, key=lambda segment: segment.start.index) - 1
             return segments[number].read(first, bytes_max)
+
+    def closed(self) -> tuple[Segment, ...]:
+        """The segments that are not written any more."""
+        return self._segments[:-1]
+
+    def check(self, segment: Segment, after: Index, bytes_max: int) -> Index:
+        """Read about `bytes_max` of a closed segment behind `after` again, from the disk. Returns how far it is good.
+
+        Raises CorruptRecord, or LogCompacted when the segment was cut away meanwhile. Any thread may call it.
+        """
+        with self._switch:
+            if segment not in self._segments:
+                raise LogCompacted(f"{segment.name} was cut away")
+            if after == segment.start.index:
+                self._disk.forget(segment.name)
+                try:
+                    Segment.load(self._disk, segment.name, self._cluster, self._limits.record_bytes_max)
+                except StorageError as error:
+                    raise CorruptRecord(str(error)) from None
+                except FileNotFoundError:
+                    raise LogCompacted(f"{segment.name} was cut away") from None
+            return segment.check(after + 1, bytes_max)
 
     def configurations(self, after: Index) -> list[Entry]:
         """The entries of kind CONFIGURATION behind `after` that the log held when it was loaded."""
@@ -233,15 +286,18 @@ class Wal:
                 return number or (1 if segment.last == segment.start else 0)
         return len(entries)
 
-    def _reserve(self) -> None:
-        """Make `TEMPORARY`, unless it is there already."""
-        if not self._spare:
-            self._disk.create(TEMPORARY, self._limits.segment_bytes)
-            self._disk.sync(TEMPORARY)
-            self._spare = True
+    def _keep_spare(self) -> None:
+        """Reserve the next segment long before it is needed. Without room for it the log still has this one."""
+        active = self._segments[-1]
+        if self._spare or active.end < self._spare_due:
+            return
+        try:
+            self.reserve()
+        except DiskFull:
+            self._spare_due = active.end + self._limits.segment_bytes // SPARE_TRIES
 
     def _make_segment(self, start: Position) -> Segment:
-        self._reserve()
+        self.reserve()
         self._spare = False
         return Segment.make(self._disk, TEMPORARY, start, self._cluster, self._limits.record_bytes_max)
 
@@ -250,6 +306,7 @@ class Wal:
         with self._switch:
             self._disk.rename(TEMPORARY, segment.name)
             self._segments = (*before, segment)
+        self._spare_due = 0
         self._disk.sync_names()
 
     def _remove(self, segment: Segment) -> None:

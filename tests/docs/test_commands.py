@@ -40,6 +40,11 @@ def _jkcs_complaint(words: list[str]) -> str | None:
         if found is None:
             return f"jkcs has no command {words[0]}"
         command, words = found, words[1:]
+        while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+            found = command.get_command(context, words[0])
+            if found is None:
+                return f"jkcs {command.name} has no command {words[0]}"
+            command, words = found, words[1:]
     known = {"--help", "-h"} | {option for parameter in command.params for option in parameter.opts}
     known |= {option for parameter in command.params for option in parameter.secondary_opts}
     for word in words:
@@ -68,6 +73,17 @@ def test_every_jkcs_command_has_its_place_in_the_reference() -> None:
     assert not missing, missing
 
 
+def _parameters(command: click.Command, context: click.Context) -> list[click.Parameter]:
+    """Of a command, and of those below it."""
+    found = list(command.params)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None, name
+            found += _parameters(below, context)
+    return found
+
+
 def test_every_option_is_in_the_reference() -> None:
     """And no option of a command goes unmentioned in its section."""
     text = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
@@ -77,7 +93,7 @@ def test_every_option_is_in_the_reference() -> None:
         section = re.split(r"^## ", text.partition(f"## `jkcs {name}`")[2], maxsplit=1, flags=re.MULTILINE)[0]
         command = jkcs.get_command(context, name)
         assert command is not None, name
-        for parameter in command.params:
+        for parameter in _parameters(command, context):
             hidden = isinstance(parameter, click.Option) and parameter.hidden
             if isinstance(parameter, click.Option) and not hidden and f"`{max(parameter.opts, key=len)}" not in section:
                 missing.append(f"jkcs {name} {max(parameter.opts, key=len)}")
@@ -87,5 +103,7 @@ def test_every_option_is_in_the_reference() -> None:
 def test_a_wrong_command_is_noticed() -> None:
     """The check itself."""
     assert _complaint("make nothing") and _complaint("jkcs fly") and _complaint("python -m nowhere_to_be_found")
+    assert _complaint("jkcs admin voters applaud") == "jkcs voters has no command applaud"
+    assert _complaint("jkcs admin voters list --loud") == "jkcs list has no option --loud"
     assert _complaint("jkcs serve --warp 9") == "jkcs serve has no option --warp"
     assert _complaint("JKCS_ME=n1 jkcs serve --no-fsync") is None and _complaint("make demo") is None

@@ -11,14 +11,11 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from journal import errors
-from journal.errors import DiskFailed
+from journal.errors import DiskFailed, DiskFull
 from tests.simulation.loop import Ended
 
 SECTOR_BYTES = 512
 CAPACITY_BYTES = 1 << 30
-_DiskFull: type[DiskFailed] = getattr(errors, "DiskFull", DiskFailed)
-"""The product's own name for a full disk, where it has one."""
 
 
 @dataclass(eq=False, slots=True)
@@ -66,7 +63,8 @@ class SimDisk:
         self.fail_reads = 0
         """So many reads from here on fail."""
         self.full = False
-        """Nothing can be made or grow."""
+        """There is no room: nothing can be reserved, and no file can grow. What is reserved can be written.
+        Outlives the process and the power, like the files of whoever has filled the disk."""
         self.on_before: OnOperation | None = None
         """Told of each change and sync before it happens, as (operation, file); may raise."""
         self.on_after: OnOperation | None = None
@@ -92,8 +90,10 @@ class SimDisk:
 
     def create(self, name: str, size: int) -> None:
         self._change("create", name)
-        if self.full:
-            raise _DiskFull(f"{name}: cannot create: the disk is full")
+        if self.full and size:
+            if self._names.pop(name, None) is not None:
+                self._name_changes.append(_Name(name, None))
+            raise DiskFull(f"{name}: cannot create: the disk is full")
         file = _File(bytearray(size), bytearray(size), size_durable=size == 0)
         self._names[name] = file
         self._name_changes.append(_Name(name, file))
@@ -149,8 +149,14 @@ class SimDisk:
             self.on_names()
         self._changed("names", about)
 
+    def forget(self, name: str) -> None:
+        """There is nothing between a reader and this disk."""
+
     def free_bytes(self) -> int:
         return 0 if self.full else CAPACITY_BYTES - sum(len(file.cached) for file in self._names.values())
+
+    def total_bytes(self) -> int:
+        return CAPACITY_BYTES
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -213,7 +219,7 @@ class SimDisk:
         file = self._find(name)
         if len(file.cached) < offset + len(data):
             if self.full:
-                raise _DiskFull(f"{name}: cannot write: the disk is full")
+                raise DiskFull(f"{name}: cannot write: the disk is full")
             file.size_durable = False
         _put(file.cached, offset, data)
         file.unsynced.append((offset, data))

@@ -22,7 +22,7 @@ from tests.simulation.checkers.bounds import STEPS_BETWEEN, bounds_of, check_bou
 from tests.simulation.checkers.durability import DurabilityChecker, DurableLog
 from tests.simulation.checkers.ghost import GhostTree
 from tests.simulation.checkers.raft import RaftChecker
-from tests.simulation.checkers.recovery import Owner, RecoveryChecker, torn_copy
+from tests.simulation.checkers.recovery import SYNCS_BETWEEN, Owner, RecoveryChecker, torn_copy
 from tests.simulation.checkers.sessions import SessionChecker
 from tests.simulation.crash_points import CrashPoints
 from tests.simulation.loop import SimLoop
@@ -151,6 +151,18 @@ class WorldObserver:
             log = self.durability.logs[machine.name]
             log.snapshot = max(log.snapshot, _newest_snapshot(machine.disk.names()))
 
+        sync = machine.disk.sync
+        syncs = 0
+
+        def watched_sync(name: str) -> None:
+            nonlocal syncs
+            syncs += name.startswith(LOG_PREFIX)
+            if syncs % SYNCS_BETWEEN == 0 and self.recovery.knows(machine.name):
+                self._safely(lambda: self._rehearse(machine.name))
+            sync(name)
+
+        # Set on the instance: here a write is under way, which no later moment shows.
+        machine.disk.sync = watched_sync  # type: ignore[method-assign]
         machine.disk.on_durable = on_durable
         machine.disk.on_names = on_names
 

@@ -24,7 +24,7 @@ class Cluster:
         self._ports = [sock.getsockname()[1] for sock in self._sockets]
         self.peers = ",".join(f"n{number}=127.0.0.1:{port}" for number, port in enumerate(self._ports))
 
-    def config(self, number: int) -> NodeConfig:
+    def config(self, number: int, *, join: bool = False) -> NodeConfig:
         return NodeConfig(
             self.directory / f"n{number}",
             f"n{number}",
@@ -33,14 +33,15 @@ class Cluster:
             limits=self.limits,
             timing=self.timing,
             session_timeout_min=0.2,
+            join=join,
         )
 
-    async def start(self, number: int) -> Node:
+    async def start(self, number: int, *, join: bool = False) -> Node:
         # The node closes its socket when it stops; the port is then bound anew.
         sock = self._sockets[number]
         if sock.fileno() < 0:
             sock = bound_socket(self._ports[number])
-        node = Node(self.config(number), peer_socket=sock)
+        node = Node(self.config(number, join=join), peer_socket=sock)
         await node.start()
         self.nodes[number] = node
         return node

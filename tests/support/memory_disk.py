@@ -10,6 +10,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from journal.errors import DiskFull
+
 SECTOR_BYTES = 512
 
 
@@ -42,6 +44,8 @@ class MemoryDisk:
         self.stop_at: int | None = None
         """The change before which `error` is raised."""
         self.error: BaseException = Stopped()
+        self.full = False
+        """There is no room: nothing can be reserved, and no file can grow. What is reserved can be written."""
 
     def names(self) -> list[str]:
         return sorted(self._names)
@@ -54,6 +58,9 @@ class MemoryDisk:
 
     def create(self, name: str, size: int) -> None:
         self._change()
+        if self.full and size:
+            self._names.pop(name, None)
+            raise DiskFull(f"{name}: cannot create: the disk is full")
         file = _File(size)
         self._names[name] = file
         self._renames.append((None, name, file))
@@ -61,6 +68,8 @@ class MemoryDisk:
     def write(self, name: str, offset: int, buffers: Sequence[bytes]) -> None:
         self._change()
         file, data = self._file(name), b"".join(buffers)
+        if self.full and offset + len(data) > len(file.cached):
+            raise DiskFull(f"{name}: cannot write: the disk is full")
         _put(file.cached, offset, data)
         file.writes.append((offset, data))
 
@@ -88,8 +97,14 @@ class MemoryDisk:
         self._renames.clear()
         self._durable_names = dict(self._names)
 
+    def forget(self, name: str) -> None:
+        """There is nothing between a reader and this disk."""
+
     def free_bytes(self) -> int:
-        return 1 << 40
+        return 0 if self.full else 1 << 40
+
+    def total_bytes(self) -> int:
+        return 1 << 41
 
     def close(self) -> None:
         """Nothing is open."""

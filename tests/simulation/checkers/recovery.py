@@ -22,6 +22,8 @@ from tests.simulation.trace import Violation
 
 STEPS_BETWEEN = 600
 """Steps of all servers together from one rehearsal to the next: often, and still a small part of a run's time."""
+SYNCS_BETWEEN = 25
+"""Syncs of one log from one rehearsal right before it to the next: nothing but a sync in between shows a torn write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,10 @@ class RecoveryChecker:
     def on_boot(self, node: NodeId, owner: Owner) -> None:
         """A server has recovered by itself; from now on its starts can be rehearsed."""
         self._owners[node] = owner
+
+    def knows(self, node: NodeId) -> bool:
+        """Whether a node has been up, so that its starts can be rehearsed."""
+        return node in self._owners
 
     def due(self) -> NodeId | None:
         """One more step was made: whose turn it is now, if anybody's."""
@@ -91,6 +97,9 @@ def torn_copy(disk: SimDisk) -> SimDisk:
     finally:
         for name, listener in listeners.items():
             setattr(disk, name, listener)
+    # Nor who stands before its methods.
+    for name in [name for name in vars(twin) if hasattr(SimDisk, name)]:
+        delattr(twin, name)
     twin.calm()
     twin.lose_power()
     return twin

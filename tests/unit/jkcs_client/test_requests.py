@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jkcs_client.protocol.errors import OK, OutcomeUnknown, SessionExpired
-from jkcs_client.protocol.messages import GET, PING, SET
+from jkcs_client.protocol.messages import ADMIN, GET, PING, SET
 from jkcs_client.requests import Request, RequestTable
 
 
@@ -49,7 +49,7 @@ def test_a_write_given_up_after_it_was_sent_is_kept_until_it_is_answered() -> No
     request = write(table)
     send(table)
     assert not table.abandon(request)
-    assert table.on_connection_lost() == []
+    assert table.on_connection_lost() == ([], [])
     assert send(table) == [1]
     table.settle(1, OK, 7, [])
     assert len(table) == 0
@@ -84,8 +84,20 @@ def test_a_read_nobody_waits_for_is_not_sent_again() -> None:
     request = read(table)
     send(table)
     assert not table.abandon(request)
-    assert table.on_connection_lost() == [request]
+    assert table.on_connection_lost() == ([request], [])
     assert send(table) == []
+
+
+def test_an_admin_request_is_never_sent_a_second_time() -> None:
+    """Another server would do it again, or answer for itself: the caller is told that nobody knows."""
+    table = RequestTable()
+    request, waiting = Request(ADMIN, ("transfer_leadership", {})), Request(ADMIN, ("configuration", {}))
+    table.submit(request)
+    send(table)
+    table.submit(waiting)
+    assert table.on_connection_lost() == ([], [request])
+    assert (request.settled, request.code) == (True, OutcomeUnknown.code)
+    assert send(table) == [-1] and not waiting.settled
 
 
 def test_a_read_can_be_given_up_while_it_waits_to_be_sent_again() -> None:
@@ -102,7 +114,7 @@ def test_pings_die_with_their_connection() -> None:
     """A later connection must not be credited with the answer to an earlier one's ping."""
     table = RequestTable()
     table.send(Request(PING), now=1.0)
-    assert table.on_connection_lost() == []
+    assert table.on_connection_lost() == ([], [])
     assert send(table) == []
 
 

@@ -145,8 +145,11 @@ class Machine:
     def restore(self, chunks: Any) -> None:
         list(chunks)
 
-    def digest(self) -> bytes:
-        return b""
+    def recover(self, chunks: Any, index: Index, stamp: int) -> None:
+        list(chunks)
+
+    def digest(self) -> int:
+        return 0
 
 
 class Owner:
@@ -350,6 +353,20 @@ def test_replies_wait_for_the_saves_before_them_and_not_for_those_behind(followe
     assert [message.match for _, message in follower.network.take(AppendReply)] == [1]
     follower.worker.run()
     assert [message.match for _, message in follower.network.take(AppendReply)] == [2]
+
+
+def test_a_stopped_replica_ends_its_save_and_begins_no_other(follower: World) -> None:
+    """The disk's thread is being closed: nobody would take the save that is queued, and its reply must not leave."""
+    first = entries_for(follower, 1, 1, b"x")
+    follower.receive(B, Append(Term(1), Index(0), Term(0), 0, Index(0), first))
+    follower.turn()
+    second = entries_for(follower, 1, 2, b"y")
+    follower.receive(B, Append(Term(1), Index(1), Term(1), first[0].crc, Index(0), second))
+    follower.turn()
+    follower.replica.stop()
+    follower.worker.run()
+    assert [message.match for _, message in follower.network.take(AppendReply)] == [1]
+    assert follower.worker.jobs == []
 
 
 def test_entries_replaced_before_they_were_written_are_not_written(follower: World) -> None:

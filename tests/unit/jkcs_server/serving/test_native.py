@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from jkcs_client.protocol.errors import (
     OK,
     BadArguments,
     BadPath,
+    Busy,
     Compacted,
+    DiskFull,
     JkcsError,
     NoNode,
     ProtocolError,
@@ -20,6 +23,8 @@ from jkcs_client.protocol.errors import (
 )
 from jkcs_client.protocol.framing import FrameDecoder, frame, pack
 from jkcs_client.protocol.messages import (
+    ADMIN,
+    ADMIN_IN_FLIGHT_MAX,
     CHECK,
     CHILDREN,
     CLOSE,
@@ -64,11 +69,16 @@ class Desk:
         self.open_round = 1
         self.turn = 0
         self.overloaded = False
+        self.read_only: str | None = None
         self.proposed: list[bytes] = []
         self.touched: list[int] = []
         self.attaching: list[tuple[int, bytes]] = []
         self.lost: list[NativeConnection] = []
         self.connection: NativeConnection | None = None
+        self.administrating: list[tuple[str, dict[str, Any], bool, Callable[[int, Any], None]]] = []
+
+    def administrate(self, name: str, arguments: dict[str, Any], local: bool, done: Callable[[int, Any], None]) -> None:
+        self.administrating.append((name, arguments, local, done))
 
     def open_session(self, connection: NativeConnection, timeout_ms: int) -> None:
         self.connection = connection
@@ -151,6 +161,9 @@ class Client:
 
     def resume(self) -> None:
         self.paused = False
+
+    def is_local(self) -> bool:
+        return False
 
     def send(self, *messages: Any) -> None:
         self.connection.receive(frame([pack(message) for message in messages]))
@@ -431,3 +444,79 @@ def test_a_client_that_does_not_read_is_disconnected() -> None:
     client.stuck_bytes = 1 << 30
     client.send([GET, -1, "/", LOCAL])
     assert client.closed and desk.lost == [client.connection]
+
+
+def test_a_full_disk_refuses_writes_with_the_reason_and_keeps_their_serial() -> None:
+    """R12: nothing is proposed, local reads go on, and the same write is taken when there is room."""
+    desk, client = connected()
+    desk.read_only = "log.new: cannot create: the disk is full"
+    client.send([CREATE, 1, 0, "/a", b"1", 0], [GET, -1, "/", LOCAL])
+    refused, read = client.take()
+    assert refused == [1, DiskFull.code, desk.machine.applied, desk.read_only]
+    assert read[:2] == [-1, OK] and desk.proposed == []
+    desk.read_only = None
+    client.send([CREATE, 1, 0, "/a", b"1", 0])
+    desk.apply(client.connection)
+    assert codes(client.take()) == [(1, OK)]
+
+
+def test_a_full_disk_ends_a_connection_whose_earlier_writes_wait() -> None:
+    """Their answers may never come here: the client takes them elsewhere, all of them, in order."""
+    desk, client = connected()
+    client.send([CREATE, 1, 0, "/a", b"1", 0])
+    desk.read_only = "full"
+    client.send([CREATE, 2, 0, "/b", b"1", 0])
+    assert codes(client.take()) == [(0, DiskFull.code)]
+    assert client.connection.closed
+
+
+@pytest.mark.parametrize("hello", [[0, b"", 10_000, 0], [7, PASSWORD, 10_000, 0]])
+def test_a_full_disk_takes_no_sessions(hello: list[Any]) -> None:
+    """Opening one is a write, and to take one over is to be up to date."""
+    desk = Desk()
+    desk.read_only = "full"
+    client = Client(desk)
+    client.connection.receive(PREFACE)
+    client.send(hello)
+    assert client.take() == [[DiskFull.code, "full"]]
+    assert desk.proposed == [] and desk.attaching == [] and client.connection.closed
+
+
+def test_an_admin_request_is_answered_when_its_answer_is_there() -> None:
+    """Out of turn: it may wait for the leader or the disk, and nothing else of the connection waits with it."""
+    desk, client = connected()
+    client.send([ADMIN, -1, "configuration", {}], [STATUS, -2])
+    assert codes(client.take()) == [(-2, OK)]
+    ((name, arguments, local, done),) = desk.administrating
+    assert (name, arguments, local) == ("configuration", {}, False)
+    done(OK, {"voters": ["n1"]})
+    assert [(message[:2], message[3]) for message in client.take()] == [([-1, OK], {"voters": ["n1"]})]
+
+
+def test_admin_requests_of_a_connection_are_bounded() -> None:
+    """Each may be work for the leader; one that was answered makes room."""
+    desk, client = connected()
+    client.send(*([ADMIN, -1 - number, "configuration", {}] for number in range(ADMIN_IN_FLIGHT_MAX + 1)))
+    assert codes(client.take()) == [(-1 - ADMIN_IN_FLIGHT_MAX, Busy.code)]
+    desk.administrating.pop()[3](OK, {})
+    client.take()
+    client.send([ADMIN, -50, "configuration", {}])
+    assert client.take() == [] and len(desk.administrating) == ADMIN_IN_FLIGHT_MAX
+
+
+@pytest.mark.parametrize("request_", [[ADMIN, -1], [ADMIN, -1, 5, {}], [ADMIN, -1, "configuration", []]])
+def test_an_admin_request_of_another_shape_is_refused(request_: list[Any]) -> None:
+    """And concerns nothing but itself."""
+    desk, client = connected()
+    client.send(request_)
+    assert codes(client.take()) == [(-1, BadArguments.code)]
+    assert desk.administrating == []
+
+
+def test_an_answer_for_an_administrator_who_has_left_is_dropped() -> None:
+    """The leader may answer long after the connection is gone."""
+    desk, client = connected()
+    client.send([ADMIN, -1, "configuration", {}])
+    client.connection.lost()
+    desk.administrating[0][3](OK, {})
+    assert client.take() == []

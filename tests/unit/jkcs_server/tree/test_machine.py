@@ -354,7 +354,8 @@ import hashlib
 from tests.unit.jkcs_server.tree.harness import replay
 log, notes = replay(seed=7, length=800)
 image = b"".join(log.machine.snapshot())
-print(log.machine.digest().hex(), hashlib.sha256(image).hexdigest(), hashlib.sha256(repr(notes).encode()).hexdigest())
+notes = repr(notes).encode()
+print(f"{log.machine.digest():016x}", hashlib.sha256(image).hexdigest(), hashlib.sha256(notes).hexdigest())
 """
 
 
@@ -374,7 +375,7 @@ def test_replay_does_not_depend_on_the_hash_seed() -> None:
         )
         answers.add(done.stdout)
     assert len(answers) == 1
-    assert len(answers.pop()) > 190
+    assert len(answers.pop()) > 140
 
 
 def test_cutting_the_log_otherwise_changes_nothing() -> None:

@@ -70,6 +70,7 @@ class Pair:
             first = session.serial - len(session.replies) + 1
             assert list(range(first, session.serial + 1)) == sorted(other.replies), session.id
             assert sorted(tree.ephemerals.get(session.id, ())) == model.owned_by(session.id)
+        assert self.log.machine.digest() == self.log.machine.digest_anew(), "kept up to date with every change"
         # E1: who owns a key is alive.
         assert set(tree.ephemerals) <= set(model.sessions)
 
@@ -99,7 +100,7 @@ class TreeAgainstModel(RuleBasedStateMachine):
         self.pair = Pair()
         self.chunks: Iterator[bytes] | None = None
         self.written: list[bytes] = []
-        self.digest = b""
+        self.digest = 0
 
     @initialize(target=sessions)
     def open_first(self) -> int:

@@ -52,7 +52,7 @@ def chunk(data: bytes = b"piece", offset: int = 7, size: int = 4000) -> Snapshot
     configuration = Configuration(
         (NodeId("n1"), NodeId("n2")), (NodeId("n0"),), (NodeId("x"),), addresses=((NodeId("x"), "h:1"),)
     )
-    meta = SnapshotMeta(Position(Index(90), Term(2), 0xFFFFFFFF, 5), configuration, size, b"d" * 32)
+    meta = SnapshotMeta(Position(Index(90), Term(2), 0xFFFFFFFF, 5), configuration, size, b"d" * 32, 2**64 - 1)
     return SnapshotChunk(Term(3), meta, offset, data)
 
 
@@ -243,12 +243,13 @@ def test_records_that_do_not_follow_the_log_are_refused() -> None:
         ({6: [["n1"], [], [], [], [], [["n1"]], None]}, "an address belongs to one member"),
         ({6: [["n1"], [], [], [], [], []]}, "a configuration has 7 fields"),
         ({8: b"d" * 65}, "digest"),
-        ({9: 3999}, "beyond its size"),
+        ({10: 3999}, "beyond its size"),
     ],
 )
 def test_a_snapshot_chunk_that_makes_no_sense_is_refused(change: dict[int, object], complaint: str) -> None:
     """Its meta would become this node's configuration and the start of its log."""
-    header = [10, 3, 90, 2, 1, 5, [["n1", "n2"], [], [], [], [], [], None], 4000, b"d" * 32, 7, crc32c(b"piece")]
+    members = [["n1", "n2"], [], [], [], [], [], None]
+    header = [10, 3, 90, 2, 1, 5, members, 4000, b"d" * 32, 2**64 - 1, 7, crc32c(b"piece")]
     assert Decoder(LIMITS).feed(frame(header, b"piece"))
     for place, value in change.items():
         header[place] = value

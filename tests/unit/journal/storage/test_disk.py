@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from journal.errors import DiskFailed, StorageError
+from journal.errors import DiskFailed, DiskFull, StorageError
 from journal.storage import disk as disk_module
 from journal.storage.disk import OPEN_FILES_MAX, FileDisk
 
@@ -205,14 +206,44 @@ def test_a_write_beyond_the_limit_fails_by_name(disk: FileDisk) -> None:
 
 
 def test_a_full_disk_is_called_so(disk: FileDisk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commonest failure of all deserves plain words."""
+    """R12: it is no failed disk; what could not be reserved leaves nothing behind."""
 
-    def full(fd: int, offset: int, size: int) -> None:
-        raise OSError(28, "No space left on device")
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(disk_module.os, "posix_fallocate", full)
-    with pytest.raises(DiskFailed, match="/a: cannot create: the disk is full"):
-        disk.create("a", 100)
+    disk.create("b", 10)
+    with monkeypatch.context() as patched:
+        patched.setattr(disk_module.os, "posix_fallocate", full)
+        patched.setattr(disk_module.os, "pwritev", full)
+        with pytest.raises(DiskFull, match="/a: cannot create: the disk is full"):
+            disk.create("a", 100)
+        with pytest.raises(DiskFull, match="/b: cannot write: the disk is full"):
+            disk.write("b", 0, [b"x"])
+    assert disk.names() == ["b"]
+    disk.write("b", 0, [b"x"])
+
+
+def test_a_sync_that_meets_a_full_disk_has_failed_for_good(disk: FileDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R6: what was written before it may be gone, whatever the reason was."""
+
+    def full(fd: int) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    disk.create("a", 1)
+    monkeypatch.setattr(disk_module.os, "fsync", full)
+    with pytest.raises(DiskFailed, match="/a: cannot sync: the disk is full"):
+        disk.sync("a")
+
+
+def test_a_directory_on_a_full_disk_can_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R12: a node that is started again must not need room to say that there is none."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    FileDisk(tmp_path).close()
+    monkeypatch.setattr(disk_module.os, "pwrite", full)
+    FileDisk(tmp_path).close()
 
 
 def test_a_failed_sync_is_raised_and_not_tried_again(disk: FileDisk, monkeypatch: pytest.MonkeyPatch) -> None:

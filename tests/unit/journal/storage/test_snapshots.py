@@ -146,6 +146,77 @@ def test_giving_up_a_snapshot_that_has_just_become_complete_changes_nothing(snap
     assert target.metas() == [meta]
 
 
+def leave_part(disk: MemoryDisk, meta: SnapshotMeta, part: bytes) -> SnapshotStore:
+    """A store that was stopped while it received `meta`, opened again."""
+    open_snapshots(disk).receive(meta).write(0, part)
+    return open_snapshots(disk)
+
+
+def test_a_snapshot_received_in_part_goes_on_from_its_last_whole_chunk(snapshots: SnapshotStore) -> None:
+    """A large one may take longer than a connection, a leader or the receiving process lasts."""
+    meta = take(snapshots, at(8))
+    whole = snapshots.read(meta, 0, meta.size)
+    offsets = set()
+    for size in range(meta.size + 1):
+        target = leave_part(MemoryDisk(), meta, whole[:size])
+        receiver = target.receive(meta)
+        receiver.open()
+        assert receiver.offset <= size
+        offsets.add(receiver.offset)
+        while receiver.offset < meta.size:
+            receiver.write(receiver.offset, whole[receiver.offset :][:100])
+        assert receiver.finish() == meta
+        assert list(target.chunks(meta)) == CHUNKS
+    assert len(offsets) == 2 + len(CHUNKS), "nothing, the header, and behind each chunk"
+
+
+def test_what_a_power_failure_made_of_a_part_is_not_taken_up(snapshots: SnapshotStore) -> None:
+    """It was never synced: any of it may be missing, old or zero."""
+    meta = take(snapshots, at(8))
+    whole = snapshots.read(meta, 0, meta.size)
+    for place in range(0, meta.size - 60, 7):
+        for damaged in (whole[:place] + bytes(len(whole) - place), whole[:place] + b"\x5a" + whole[place + 1 :]):
+            target = leave_part(MemoryDisk(), meta, damaged)
+            receiver = target.receive(meta)
+            receiver.open()
+            assert receiver.offset <= place
+            receiver.write(receiver.offset, whole[receiver.offset :])
+            receiver.finish()
+            assert list(target.chunks(meta)) == CHUNKS
+
+
+def test_a_part_of_another_snapshot_is_not_taken_up(snapshots: SnapshotStore) -> None:
+    """Another release may make other bytes of the same state: only the one with the same digest goes on."""
+    meta, other = take(snapshots, at(8)), take(open_snapshots(MemoryDisk()), at(8), [b"other"])
+    disk = MemoryDisk()
+    target = leave_part(disk, other, b"x" * 50)
+    assert len(disk.names()) == 1
+    receiver = target.receive(meta)
+    receiver.write(0, snapshots.read(meta, 0, meta.size))
+    receiver.finish()
+    assert disk.names() == [snapshot_name(at(8))], "and the other is gone"
+
+
+def test_a_part_that_is_older_than_a_snapshot_here_is_removed_at_the_start(snapshots: SnapshotStore) -> None:
+    """Nobody will ever send the rest of it."""
+    meta, disk = take(snapshots, at(8)), MemoryDisk()
+    target = leave_part(disk, meta, snapshots.read(meta, 0, 100))
+    take(target, at(9))
+    open_snapshots(disk)
+    assert disk.names() == [snapshot_name(at(9))]
+
+
+def test_a_download_begins_when_every_byte_was_verified(disk: MemoryDisk, snapshots: SnapshotStore) -> None:
+    """Whoever takes a copy away may find out too late that it is none."""
+    old, _ = take(snapshots, at(8)), take(snapshots, at(9))
+    assert open_snapshots(disk).read_checked(old, 10, 50) == content(disk, old)[10:60]
+    damaged = bytearray(content(disk, old))
+    damaged[old.size // 2] ^= 1
+    disk.put(snapshot_name(at(8)), bytes(damaged))
+    with pytest.raises(CorruptRecord):
+        open_snapshots(disk).read_checked(old, 0, 50)
+
+
 def test_a_received_snapshot_must_be_the_announced_one(snapshots: SnapshotStore) -> None:
     """Position, members, size and digest are what the leader said, or it is refused."""
     meta = take(snapshots, at(8))
