@@ -58,13 +58,13 @@ class SimDisk:
         """The change or sync before which the machine crashes; -1: none."""
         self.fail_next: DiskFailed | None = None
         """What the next write or sync raises."""
+        self.full = False
+        """There is no room: nothing can be reserved, and no file can grow. What is reserved can be written.
+        Outlives the process and the power, like the files of whoever has filled the disk."""
         self.fail_sync = False
         """The next sync fails; some of what it should have made durable is, and the rest is lost."""
         self.fail_reads = 0
         """So many reads from here on fail."""
-        self.full = False
-        """There is no room: nothing can be reserved, and no file can grow. What is reserved can be written.
-        Outlives the process and the power, like the files of whoever has filled the disk."""
         self.on_before: OnOperation | None = None
         """Told of each change and sync before it happens, as (operation, file); may raise."""
         self.on_after: OnOperation | None = None
