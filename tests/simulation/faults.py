@@ -121,10 +121,15 @@ class Faults:
         self._skip = skip_events
         self._chance = chaos.world.chance.stream("faults")
         self._events = [kind for kind in EVENT_FAULTS if kind in chaos.plan.drawn]
-        self.core: list[Machine] = list(self._world.machines.values())
-        """The servers that must come right in the end; set by `heal`."""
+        self._healed: list[Machine] = list(self._world.machines.values())
+        """Set anew by `heal`."""
         self.events = 0
         """How many were drawn so far, those that were left out included."""
+
+    @property
+    def core(self) -> list[Machine]:
+        """The servers that must come right in the end: those that were healed and did not refuse their disk."""
+        return [machine for machine in self._healed if not machine.wrecked]
 
     def begin(self) -> None:
         """Turn on what is there all the time."""
@@ -175,7 +180,7 @@ class Faults:
         world.crash_points.disarm()
         world.links.calm()
         world.links.heal()
-        self.core = self._draw_core()
+        self._healed = self._draw_core()
         world.trace.add("*", f"{', '.join(machine.name for machine in self.core)} heal")
         for machine in world.machines.values():
             if machine in self.core:
