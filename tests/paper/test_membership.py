@@ -240,7 +240,7 @@ def test_a_new_leader_carries_a_change_on() -> None:
 
 @pytest.mark.xfail(strict=True, reason="such a server does not campaign: with n1 gone nobody can be elected")
 def test_a_server_that_is_not_in_its_latest_configuration_still_starts_elections() -> None:
-    """Thesis 4.2.2: it should still start new elections, as it might still be needed until the C-new entry is committed.
+    """Thesis 4.2.2: it should still start new elections, as it might be needed until the C-new entry is committed.
 
     n3 has begun the configuration without itself and nobody else has. A majority of the old voters is there only with
     n3, which votes for no log that is shorter than its own.
