@@ -385,7 +385,7 @@ class Core(CoreChanges):
         elif isinstance(message, SnapshotChunk):
             # Sources of observers send them too, and one that observed may meanwhile vote, or lead: a chunk alone
             # makes nobody a leader.
-            if self._state.observer or sender == self._state.leader:
+            if self._state.observer or self._state.leader in (None, sender):
                 self._follower.on_snapshot_chunk(sender, message)
         elif isinstance(message, (Append, Heartbeat)):
             self._on_leader_message(sender, message)
