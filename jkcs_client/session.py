@@ -317,7 +317,7 @@ class Session:
                     if self.connection.session_id:
                         self._end(Trigger.EXPIRED, error)
                         await anyio.sleep_forever()
-                    # It was given and ended in one breath: nobody has seen it, and the next attempt asks for another.
+                    # It ended before anybody had it: the next attempt opens another.
                     self._why[address] = _describe(error)
                 except TimeoutError:
                     self._why[address] = f"no answer within {self._attach_timeout:g} s"

@@ -120,7 +120,10 @@ class Ghost:
         if term < seen.term:
             broken("I6", f"the term of {name} fell from {seen.term} to {term}")
         if not seen.commit <= commit <= state.log.last_index:
-            broken("I6", f"the commit of {name} went from {seen.commit} to {commit}, its log ends at {state.log.last_index}")
+            broken(
+                "I6",
+                f"the commit of {name} went from {seen.commit} to {commit}, its log ends at {state.log.last_index}",
+            )
         if not seen.applied <= state.applied <= state.applying <= commit:
             broken("I6", f"{name} applied {state.applied} after {seen.applied}, applies {state.applying} of {commit}")
         leading = state.role is Role.LEADER
@@ -184,14 +187,18 @@ class Ghost:
         name, term = seen.name, core.term
         known = self.leaders.setdefault(term, (name, seen.incarnation))
         if known != (name, seen.incarnation):
-            broken("I1", f"{known[0]} and {name} lead term {term}" if known[0] != name else f"{name} leads {term} twice")
+            broken(
+                "I1", f"{known[0]} and {name} lead term {term}" if known[0] != name else f"{name} leads {term} twice"
+            )
         if self.votes.get((name, term)) != name:
             broken("I2", f"{name} leads term {term} without its own vote on its disk")
         # What leaders of later terms have committed meanwhile is nothing that this late one must have.
         needed = max((index for by, index in self.commit_of_term.items() if by < term), default=Index(0))
         log = core._state.log
         if needed > log.last_index or (needed > log.start.index and log._crc_at(needed) != self.committed[needed].crc):
-            broken("I4", f"leader {name} of term {term} lacks committed index {needed}, its log ends at {log.last_index}")
+            broken(
+                "I4", f"leader {name} of term {term} lacks committed index {needed}, its log ends at {log.last_index}"
+            )
 
     # Commits
 
@@ -275,7 +282,9 @@ class Ghost:
         position = meta.position
         known = self.committed.get(position.index)
         if known is None or (known.term, known.crc) != (position.term, position.crc):
-            broken("I10", f"{name} has a snapshot at {position.index}, term {position.term}: nothing was committed there")
+            broken(
+                "I10", f"{name} has a snapshot at {position.index}, term {position.term}: nothing was committed there"
+            )
         if self.digests.get(position.index) != digest_of(meta):
             broken("I10", f"the snapshot of {name} at {position.index} is not the state of that index")
 

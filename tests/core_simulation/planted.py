@@ -255,7 +255,9 @@ PLANTED = (
     ),
     Planted("an append cuts what follows it", ("I3", "I7"), ((Log, "accept", _accept_and_cut),)),
     Planted("the place before is not compared", ("I3", "I4", "I5", "I7"), ((Log, "accept", _accept_blindly),)),
-    Planted("a heartbeat commits what is not compared", ("I5",), ((Leader, "_begin_round", _heartbeat_with_all_commits),)),
+    Planted(
+        "a heartbeat commits what is not compared", ("I5",), ((Leader, "_begin_round", _heartbeat_with_all_commits),)
+    ),
     Planted(
         "a write vouches for what replaced it",
         ("I6", "I7"),
@@ -264,7 +266,9 @@ PLANTED = (
     Planted("acknowledged before it is on the disk", ("I7",), ((Follower, "_acknowledge", _acknowledge_at_once),)),
     Planted("pages that skip", ("I5", "I6"), ((Core, "applied_to", _applied_to_the_end),)),
     Planted("a read without a quorum", ("I14",), ((Leader, "read", _read_at_once),)),
-    Planted("a round without its echoes", ("I14",), ((Leader, "_maybe_answer_reads", _answer_without_echo),), rare=True),
+    Planted(
+        "a round without its echoes", ("I14",), ((Leader, "_maybe_answer_reads", _answer_without_echo),), rare=True
+    ),
     Planted("a read before the first commit", ("I14",), ((Leader, "flush", _flush_before_first_commit),)),
     Planted(
         "an old snapshot over a newer log",

@@ -51,9 +51,7 @@ class Outcome:
     counts: Counter[str]
 
 
-def run_seed(
-    seed: int, only: frozenset[Fault] | None = None, echo: Callable[[str], None] | None = None
-) -> Outcome:
+def run_seed(seed: int, only: frozenset[Fault] | None = None, echo: Callable[[str], None] | None = None) -> Outcome:
     """Run a seed. `only` narrows its faults, `echo` gets each event as a line."""
     plan = draw_plan(seed, only)
     started = time.process_time()

@@ -29,11 +29,15 @@ def test_seeds_keep_every_promise(first: int) -> None:
 
 def test_a_seed_is_the_same_in_every_process() -> None:
     """Else a failure could not be played again: sets and dictionaries must not show in what happens."""
-    program = "from tests.core_simulation.run import run_seed; print([run_seed(seed).fingerprint for seed in (5, 9, 12)])"
+    program = (
+        "from tests.core_simulation.run import run_seed; print([run_seed(seed).fingerprint for seed in (5, 9, 12)])"
+    )
     shown = set()
     for hash_seed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-        done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+        )
         shown.add(done.stdout)
     assert len(shown) == 1
     assert shown == {f"{[run_seed(seed).fingerprint for seed in (5, 9, 12)]}\n"}
@@ -63,7 +67,11 @@ def test_faults_can_be_narrowed_without_a_change_of_anything_else() -> None:
     seed = next(seed for seed in range(1, 100) if len(draw_plan(seed).faults) > 5)
     whole, narrowed = draw_plan(seed), draw_plan(seed, frozenset({Fault.CRASH}))
     assert set(narrowed.faults) <= {Fault.CRASH}
-    assert (whole.voters, whole.limits, whole.storm_seconds) == (narrowed.voters, narrowed.limits, narrowed.storm_seconds)
+    assert (whole.voters, whole.limits, whole.storm_seconds) == (
+        narrowed.voters,
+        narrowed.limits,
+        narrowed.storm_seconds,
+    )
 
 
 def test_the_command_says_what_it_ran(capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,6 +35,7 @@ from tests.simulation.observer import WorldObserver
 from tests.simulation.trace import Violation
 
 Call = Callable[[], Awaitable[Any]]
+CALM_SECONDS = 1.0
 GONE = (RetryableError, SessionExpired, ClientClosed)
 """Errors after which nothing has happened, and perhaps nothing will in this session."""
 REFUSED = (NoNode, BadVersion, NodeExists, NotEmpty)
@@ -57,6 +58,7 @@ class Load(Protocol):
     """Where actors write down what they do and are told (`tests.simulation.workload.Workload`)."""
 
     stopping: bool
+    pace: float
     calls: int
     registers: list[Operation]
     directories: list[Operation]
@@ -73,6 +75,8 @@ class Load(Protocol):
     def verify(self, check: Callable[..., Any], *args: Any, **keywords: Any) -> Any: ...
 
     def note(self, who: str, text: str) -> None: ...
+
+    def see(self, state: str) -> None: ...
 
     def move(self, process: Process) -> None:
         """Break the client's connection, so that its session goes to another server."""
@@ -123,10 +127,12 @@ class Actor:
             self._load.verify(
                 self._load.observer.sessions.check_same, self._session, self._client.session_id, self._who
             )
-            await anyio.sleep(0.1)
+            await anyio.sleep(0.5)
 
     async def _pause(self, mean: float) -> None:
-        await anyio.sleep(self._chance.expovariate(1.0 / mean))
+        """Think for a while, the longer the calmer the run; but not so long that its end has to wait."""
+        calm = max(mean, min(mean * self._load.pace, CALM_SECONDS))
+        await anyio.sleep(self._chance.expovariate(1.0 / calm))
 
     @property
     def _committed(self) -> int:
@@ -176,6 +182,8 @@ class Actor:
         except (RetryableError, DefiniteError) as error:
             for record in records:
                 record.refused = True
+            if isinstance(error, Fenced):
+                self._load.see("fenced write refused")
             if not isinstance(error, (*REFUSED, *GONE, Fenced)):
                 raise
             return None

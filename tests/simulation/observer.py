@@ -24,7 +24,9 @@ from tests.simulation.checkers.ghost import GhostTree
 from tests.simulation.checkers.raft import RaftChecker
 from tests.simulation.checkers.recovery import SYNCS_BETWEEN, Owner, RecoveryChecker, torn_copy
 from tests.simulation.checkers.sessions import SessionChecker
+from tests.simulation.crash_points import CrashPoints
 from tests.simulation.loop import SimLoop
+from tests.simulation.reach import Reach
 from tests.simulation.trace import Trace, Violation
 
 if TYPE_CHECKING:
@@ -39,11 +41,22 @@ READ_BYTES = 1 << 20
 class CoreView:
     """A server's core as the Raft checker wants to see it."""
 
-    __slots__ = ("_core", "_replica")
+    __slots__ = ("_core", "_last", "_replica", "_state")
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
         self._core = replica.core
+        self._state = replica.core._state
+        self._last: tuple[object, ...] = ()
+
+    def has_moved(self) -> bool:
+        """Whether anything that is looked at after each step has changed since this was last asked."""
+        state = self._state
+        now = (state.term, state.commit, self._replica.applied, state.role)
+        if now == self._last:
+            return False
+        self._last = now
+        return True
 
     @property
     def leads(self) -> bool:
@@ -88,7 +101,7 @@ class WorldObserver:
     """Implements `tests.simulation.world.Observer` with all checkers that watch servers."""
 
     def __init__(self, loop: SimLoop, trace: Trace) -> None:
-        self.sessions = SessionChecker(loop.time)
+        self.sessions = SessionChecker(lambda: loop.now)
         self.raft = RaftChecker()
         self.ghost = GhostTree(self.sessions)
         self.answers = AnswerChecker(self.ghost)
@@ -100,7 +113,15 @@ class WorldObserver:
         self._views: dict[NodeId, CoreView] = {}
         self._steps: dict[NodeId, int] = {}
         self._machines: dict[NodeId, Machine] = {}
+        self.reach: Reach
+        self.crash_points: CrashPoints
+        """Both set by `bind`."""
         self._hard_state: Callable[[NodeId], HardState]
+
+    def bind(self, reach: Reach, crash_points: CrashPoints) -> None:
+        """Whom to tell of the moments that are seen here. Before any server is started."""
+        self.reach = reach
+        self.crash_points = crash_points
 
     def watch_disks(self, machines: dict[NodeId, Machine]) -> None:
         """Follow what becomes durable. Before any server is started."""
@@ -154,24 +175,23 @@ class WorldObserver:
         self.raft.on_start(machine.name, view)
         found = durable_log(server.store)
         found.snapshot = _newest_snapshot(machine.disk.names())
-        self.durability.on_recovered(machine.name, found, self.raft.newest)
+        if machine.rotted:
+            self.durability.logs[machine.name] = found
+        else:
+            self.durability.on_recovered(machine.name, found, self.raft.newest)
         self._trace.add(machine.name, f"is up in term {view.term}, log to {view.last_index}, applied {view.applied}")
         self.ghost.check_snapshot(machine.name, server.machine)
         owner = Owner(server.store._metadata.identity, server.replica._limits, server.store.configuration)
         self.recovery.on_boot(machine.name, owner)
         self._steps[machine.name] = 0
         self._stand_before_apply(machine.name, server.machine)
+        self.crash_points.reach(machine.name, "start.recovered")
 
     def on_step(self, machine: Machine) -> None:
         node = machine.name
         view = self._views[node]
-        committed = self.raft.on_step(node, view)
-        if view.leads:
-            self.raft.check_elected(node, view.term, view.configuration)
-        if committed is not None:
-            self.durability.on_commit(committed, view.configuration)
-            self._trace.add(node, f"commits {committed.index} in term {committed.term}")
-
+        if view.has_moved():
+            self._on_moved(machine, view)
         self._steps[node] += 1
         if self._steps[node] % STEPS_BETWEEN == 0 and machine.server is not None:
             check_bounds(node, bounds_of(machine.server, machine.server.replica._limits))
@@ -180,6 +200,20 @@ class WorldObserver:
         due = self.recovery.due()
         if due is not None:
             self._rehearse(due)
+
+    def _on_moved(self, machine: Machine, view: CoreView) -> None:
+        """Something that a step can break has changed."""
+        node = machine.name
+        before = self.raft.newest.index
+        self.reach.on_step(machine)
+        committed = self.raft.on_step(node, view)
+        if view.leads:
+            self.raft.check_elected(node, view.term, view.configuration)
+        if committed is not None:
+            self.durability.on_commit(committed, view.configuration)
+            self._trace.add(node, f"commits {committed.index} in term {committed.term}")
+            self.reach.on_commit(view, before, committed.index)
+            self.crash_points.reach(node, "commit.advance")
 
     def on_send(self, sender: NodeId, to: NodeId, message: Message) -> None:
         self.raft.on_send(sender, to, message)
@@ -193,17 +227,20 @@ class WorldObserver:
         assert machine.server is not None and machine.process is not None
         if view.leads:
             # A process that stood still has heard nobody, and is given its time again.
-            heard_at = [max(heard, machine.process.resumed_at) for heard in view.heard_at]
+            rate = machine.process.rate
+            heard_at = [max(heard, machine.process.resumed_at * rate) for heard in view.heard_at]
             check_office(
                 machine.name,
                 heard_at,
                 len(view.configuration.voters),
                 machine.server.replica._timing,
-                self._loop.time(),
+                self._loop.now * rate,
             )
 
     def _rehearse(self, node: NodeId) -> None:
-        """Start a copy of a machine on what is durable now."""
+        """Start a copy of a machine on what is durable now. Of a damaged disk nothing is asked."""
+        if self._machines[node].rotted:
+            return
         self.recovery.check(
             node,
             torn_copy(self._machines[node].disk),
@@ -219,11 +256,14 @@ class WorldObserver:
         apply, restore = machine.apply, machine.restore
 
         def watched_apply(entry: Entry) -> None:
+            self.crash_points.reach(node, "apply.before")
             if self._safely(lambda: self.raft.on_apply(node, entry)):
+                self.reach.on_first_apply(node, entry, machine)
                 self._safely(lambda: self.ghost.on_first_apply(entry))
                 self._trace.add(node, f"applies {entry.first}-{entry.last} {entry.kind.name} of term {entry.term}")
             apply(entry)
             self._safely(lambda: self.ghost.check_applied(node, entry, machine))
+            self.crash_points.reach(node, "apply.after")
 
         def watched_restore(chunks: Iterable[bytes]) -> None:
             restore(chunks)

@@ -47,6 +47,10 @@ class LockUser(Actor):
                 await self._write_too_late(path, held)
         except (LockLost, LockTimeout, SessionExpired, ClientClosed) as error:
             self._load.note(self._who, f"{path}: {type(error).__name__}")
+            if isinstance(error, LockTimeout):
+                self._load.see("lock wait given up")
+            elif isinstance(error, LockLost):
+                self._load.see("lock lost")
 
     async def _hold(self, path: str, held: Held) -> None:
         places = [key.czxid for one, key in self._ghost.model.keys.items() if one.startswith(path + "/")]

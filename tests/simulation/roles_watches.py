@@ -46,7 +46,9 @@ class WatchUser(Actor):
             try:
                 since = resume or await self._sync()
                 resume = await self._watch(top, since)
-            except (Compacted, RetryableError):
+            except (Compacted, RetryableError) as error:
+                if isinstance(error, Compacted):
+                    self._load.see("watch compacted")
                 self._load.watch_logs.pop(self._process, None)
                 resume = 0
                 await self._pause(0.1)

@@ -28,16 +28,18 @@ from tests.simulation.roles_watches import WatchUser
 from tests.simulation.trace import Violation
 from tests.simulation.world import World
 
-ROLES: tuple[type[Actor], ...] = (
-    *(RegisterUser, RegisterUser),
-    *(DirectoryUser, DirectoryUser),
-    *(TreeUser, Reader, WatchUser, WatchUser),
-    *(LockUser, LockUser, LockUser, RecklessUser),
-    Quitter,
-)
+ROLES: dict[str, type[Actor]] = {
+    "registers": RegisterUser,
+    "directories": DirectoryUser,
+    "tree": TreeUser,
+    "reader": Reader,
+    "watcher": WatchUser,
+    "locker": LockUser,
+    "reckless": RecklessUser,
+    "quitter": Quitter,
+}
+"""By the names in a plan."""
 RESTART_SECONDS_MEAN = 0.5
-FULL_SEARCH_EVERY = 20
-"""One seed in so many is searched in full; every seed is checked by the indices of its answers."""
 
 
 class Workload:
@@ -49,6 +51,7 @@ class Workload:
         self._running: dict[Process, type[Actor]] = {}
         """Process -> role."""
         self._values = 0
+        self.pace = world.plan.pace
         self._stopping_at: float | None = None
         self.registers: list[Operation] = []
         self.directories: list[Operation] = []
@@ -69,8 +72,8 @@ class Workload:
         self._stopping_at = self.now() if stopping else None
 
     def start(self) -> None:
-        for number, role in enumerate(ROLES, start=1):
-            self._start(f"c{number}", role)
+        for number, role in enumerate(self._world.plan.roles, start=1):
+            self._start(f"c{number}", ROLES[role])
 
     def processes(self) -> list[Process]:
         return list(self._running)
@@ -93,8 +96,8 @@ class Workload:
 
     # When all is over.
 
-    def check(self) -> None:
-        """Judge the histories."""
+    def check(self, *, search: bool) -> None:
+        """Judge the histories: by the indices of their answers, and with `search` by looking for an order too."""
         ghost, sessions = self.observer.ghost, self.observer.sessions
         answers = self.observer.answers
         for write in self.writes:
@@ -104,7 +107,7 @@ class Workload:
             if write.acknowledged:
                 (index,) = ghost.ok_writes[write.value]
                 answers.check_session(write.what, index, sessions.end_of(write.session))
-        if self._world.plan.seed % FULL_SEARCH_EVERY == 0:
+        if search:
             check_full(self.registers, self.directories)
         for path in ALL_LOCKS:
             states = ghost.annals.histories.get(fenced_key(path), [])
@@ -120,7 +123,7 @@ class Workload:
             return
         process = self._world.client(name)
         self._running[process] = role
-        seed = self._chance(f"{name}/{self._world.loop.time():.6f}")
+        seed = self._chance(f"{name}/{self._world.loop.now:.6f}")
         self._world.run_in(process, self._life(process, role, seed))
 
     def _chance(self, name: str) -> random.Random:
@@ -145,13 +148,15 @@ class Workload:
                     await role(self, client, process, chance).act()
             except (RetryableError, SessionExpired, ClientClosed) as error:
                 self._world.trace.add(process.name, f"starts over: {type(error).__name__}")
+                if isinstance(error, SessionExpired):
+                    self.see("client lost its session")
                 await anyio.sleep(chance.uniform(0.1, 0.5))
         self._running.pop(process, None)
 
     # What the actors write down.
 
     def now(self) -> float:
-        return self._world.loop.time()
+        return self._world.loop.now
 
     def value(self, who: str, size: int = 0) -> bytes:
         """A value that was never used before, at least `size` bytes long."""
@@ -165,6 +170,9 @@ class Workload:
         except Violation as violation:
             self._world.fail(violation)
             return None
+
+    def see(self, state: str) -> None:
+        self._world.reach.see(state)
 
     def move(self, process: Process) -> None:
         """Break a client's connection: its session goes on at another server."""

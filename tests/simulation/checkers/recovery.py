@@ -100,5 +100,6 @@ def torn_copy(disk: SimDisk) -> SimDisk:
     # Nor who stands before its methods.
     for name in [name for name in vars(twin) if hasattr(SimDisk, name)]:
         delattr(twin, name)
+    twin.calm()
     twin.lose_power()
     return twin

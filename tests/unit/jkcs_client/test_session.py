@@ -66,9 +66,12 @@ async def test_a_write_whose_answer_was_lost_happens_once_and_is_answered() -> N
         assert (await client.get("/a"))[0] == b"x"
 
 
-async def test_a_session_that_was_never_handed_over_is_not_missed_when_it_expires() -> None:
-    """The first connection breaks with the hello's answer still in hand: nobody has seen that session, and the
-    next attempt must ask for another one instead of finding the first one expired."""
+@pytest.mark.parametrize("farewell", [errors.Busy, errors.SessionExpired])
+async def test_a_session_that_was_never_handed_over_is_not_missed_when_it_expires(
+    farewell: type[errors.JkcsError],
+) -> None:
+    """The first connection ends with the hello's answer still in hand, even because the session has expired
+    meanwhile: nobody has seen that session, and the next attempt must ask for another one."""
     cluster = FakeCluster()
 
     async def dial(address: Address) -> ByteStream:
@@ -79,7 +82,7 @@ async def test_a_session_that_was_never_handed_over_is_not_missed_when_it_expire
             async def receive_and_break(max_bytes: int = 65536) -> bytes:
                 data = await receive(max_bytes)
                 cluster.expire(cluster.connection.session)
-                return data + frame((pack((0, errors.Busy.code, 1, "going down")),))
+                return data + frame((pack((0, farewell.code, 1, "no more")),))
 
             stream.receive = receive_and_break  # type: ignore[method-assign]
         return stream
