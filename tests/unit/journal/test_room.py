@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from journal.errors import DiskFailed
-from journal.raft.messages import Append, AppendReply, Heartbeat, TimeoutNow, VoteReply, VoteRequest
+from journal.raft.messages import Append, AppendReply, TimeoutNow, VoteReply, VoteRequest
 from journal.raft.ready import Role
 from journal.room import RETRY_SECONDS
 from journal.saving import HELD_MAX
