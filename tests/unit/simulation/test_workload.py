@@ -7,10 +7,10 @@ import pytest
 from tests.simulation.checkers import models
 from tests.simulation.loop import quiet_disposal
 from tests.simulation.plan import draw
-from tests.simulation.run import _Run
-from tests.simulation.workload import FULL_SEARCH_EVERY, ROLES, Workload
+from tests.simulation.run import SEARCH_EVERY, _Run
+from tests.simulation.workload import ROLES, Workload
 
-SEARCHED = FULL_SEARCH_EVERY
+SEARCHED = SEARCH_EVERY
 """A seed whose history is searched in full."""
 OVERLAPPING = 26
 """A seed in which a holder writes after it stood still for longer than its session."""
@@ -18,7 +18,7 @@ OVERLAPPING = 26
 
 def load_of(seed: int) -> Workload:
     with quiet_disposal():
-        run = _Run(draw(seed), None)
+        run = _Run(draw(seed), frozenset(), seed % SEARCH_EVERY == 0, None)
         assert run.execute() is None
         return run._load
 
