@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 from journal.raft.messages import AppendReply, Message, VoteReply
@@ -48,7 +49,7 @@ def test_what_was_replaced_before_it_was_written_is_not_acknowledged() -> None:
     saving = Saving(
         cast("Store", store),
         cast("Worker", worker),
-        cast("Room", None),
+        cast("Room", SimpleNamespace(found=lambda: None)),
         lambda peer, message: sent.append((peer, message)),
         lambda: False,
         lambda number, error: None,
