@@ -13,7 +13,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types format bench simulate planted chaos failover clean
+.PHONY: help setup demo test lint types format bench simulate simulate-core planted chaos failover clean
 
 help:
 	@echo "make demo      three servers, a kill -9 of the leader, a lock that moves: every claim checked"
@@ -23,6 +23,7 @@ help:
 	@echo "make format    rewrite the sources as ruff would have them"
 	@echo "make bench     load a local cluster of three processes (BENCH='--seconds 5 ...' for options)"
 	@echo "make simulate  the simulator over SEEDS=$(SEEDS)"
+	@echo "make simulate-core  storms over the Raft core alone, SEEDS=$(SEEDS)"
 	@echo "make planted   plant known bugs in a copy and see that the simulator finds each"
 	@echo "make chaos     real servers in trouble for MINUTES=$(MINUTES) (CHAOS='--servers 5 ...' for options)"
 	@echo "make failover  how long nobody can write when the leader is killed, paused or cut off"
@@ -79,6 +80,9 @@ bench: $(STAMP)
 
 simulate: $(STAMP)
 	@$(PY) -m tests.simulation --seeds $(SEEDS) --jobs $(WORKERS)
+
+simulate-core: $(STAMP)
+	@$(PY) -m tests.core_simulation --seeds $(SEEDS) --jobs $(WORKERS)
 
 planted: $(STAMP)
 	@$(PY) -m tests.simulation.planted

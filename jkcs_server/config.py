@@ -15,6 +15,7 @@ from typing import Any
 
 from jkcs_client.protocol.messages import SESSION_TIMEOUT_MS_MAX, SESSION_TIMEOUT_MS_MIN
 from journal.addresses import (
+    URL_PREFIX,
     Address,
     ConfigError,
     check_members,
@@ -25,7 +26,7 @@ from journal.addresses import (
 )
 from journal.limits import Limits, Timing
 
-__all__ = ["Address", "ConfigError", "NodeConfig", "load", "parse_address", "parse_peers", "show_address"]
+__all__ = ["URL_PREFIX", "Address", "ConfigError", "NodeConfig", "load", "parse_address", "parse_peers", "show_address"]
 
 DEFAULT_LISTEN: Address = ("127.0.0.1", 2181)
 DEFAULT_LIMITS = Limits()

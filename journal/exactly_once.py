@@ -23,6 +23,7 @@ from typing import Any, Protocol
 import msgpack
 
 from journal.errors import CommandRefused, CorruptRecord
+from journal.machine import DIGEST_MAX
 from journal.statemachine import Moment, StateMachine
 from journal.values import INDEX_MAX, Entry, EntryKind
 
@@ -40,7 +41,6 @@ RESULT_BYTES_KEPT_MAX = 16 << 20
 """Results remembered in all; beyond it those of the origins that were silent for longest go."""
 
 ANSWERS_BYTES = 8
-_64_BITS = 2**64 - 1
 
 _ORIGINS, _CHUNK, _PART = b"\0", b"\1", b"\2"
 """How a piece of a snapshot begins: origins, which come first; the last or only piece of a chunk; another one."""
@@ -162,7 +162,7 @@ class ExactlyOnce:
     def digest(self) -> int:
         """A fingerprint of the whole state, and of all answers that led there."""
         answers = int.from_bytes(self._answers, "little")
-        return (answers + 3 * self.applied + 5 * self.machine.digest()) & _64_BITS
+        return (answers + 3 * self.applied + 5 * self.machine.digest()) & DIGEST_MAX
 
     def _apply_request(self, request: Any, index: int, stamp: int, until: int) -> None:
         origin_id, serial, acked, commands = request

@@ -27,8 +27,9 @@ from tests.chaos.history import (
     Seen,
     Watched,
 )
-from tests.simulation.checkers.linearizability import FOREVER, Operation, check_registers
+from tests.simulation.checkers.linearizability import FOREVER, Operation
 from tests.simulation.checkers.locks import check_fenced_writes, check_no_orphans
+from tests.simulation.checkers.models import check_registers
 from tests.simulation.trace import Violation
 
 SHOWN_MAX = 5

@@ -17,7 +17,7 @@ from journal.raft.core import Core, CoreConfig
 from journal.raft.log import Log
 from journal.raft.messages import Message, SnapshotChunk, SnapshotReply
 from journal.raft.ready import Ready
-from journal.values import Configuration, Entry, HardState, Index, NodeId, SnapshotMeta
+from journal.values import Configuration, Entry, HardState, NodeId, SnapshotMeta
 from tests.core_simulation.image import Image
 
 if TYPE_CHECKING:

@@ -196,9 +196,10 @@ def _works(world: World, healed: list[Node], load: Load) -> bool:
     core, before = leader.core, world.ghost.grants
     load.read_from(leader)
     world.run_until(world.now + STEP_SECONDS)
-    last, receivers = core.last_index, core.configuration.receivers
+    last, present = core.last_index, core.configuration
     # One that was made an observer while it was away may not know, and nobody goes and tells it.
-    taking_part = [node for node in healed if node.name in receivers or node.core.role is Role.OBSERVER]
+    observing = {node.name for node in healed if node.core.role is Role.OBSERVER}.intersection(present.observers)
+    taking_part = [node for node in healed if node.name in present.receivers or node.name in observing]
     return (
         _leader_of(healed) is leader
         and world.ghost.grants > before

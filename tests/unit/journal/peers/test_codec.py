@@ -140,9 +140,8 @@ def test_entries_travel_as_the_very_records_of_the_log() -> None:
 
 
 def test_every_flipped_bit_is_found_at_once() -> None:
-    """TCP's own checksum is weak: a damaged byte must never become a different message. Nor may it grow a length:
-    the frames behind it would be swallowed, heartbeats too, until so many bytes have come, and the peers part in silence.
-    """
+    """TCP's own checksum is weak: a damaged byte must never become a different message. Nor may it grow a length: the
+    frames behind it, heartbeats too, would be swallowed until so many bytes have come."""
     for message in MESSAGES:
         whole = b"".join(encode(message))
         for place in range(len(whole)):
