@@ -5,13 +5,15 @@ PYTHON ?=
 WORKERS ?= 2
 SEEDS ?= 1-50
 BENCH ?=
+MINUTES ?= 60
+CHAOS ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types format bench simulate planted clean
+.PHONY: help setup demo test lint types format bench simulate planted chaos failover clean
 
 help:
 	@echo "make demo      three servers, a kill -9 of the leader, a lock that moves: every claim checked"
@@ -22,6 +24,8 @@ help:
 	@echo "make bench     load a local cluster of three processes (BENCH='--seconds 5 ...' for options)"
 	@echo "make simulate  the simulator over SEEDS=$(SEEDS)"
 	@echo "make planted   plant known bugs in a copy and see that the simulator finds each"
+	@echo "make chaos     real servers in trouble for MINUTES=$(MINUTES) (CHAOS='--servers 5 ...' for options)"
+	@echo "make failover  how long nobody can write when the leader is killed, paused or cut off"
 	@echo "make clean     remove .venv and everything that was generated"
 
 setup: $(STAMP)
@@ -78,6 +82,12 @@ simulate: $(STAMP)
 
 planted: $(STAMP)
 	@$(PY) -m tests.simulation.planted
+
+chaos: $(STAMP)
+	@$(PY) -m tests.chaos --minutes $(MINUTES) $(CHAOS)
+
+failover: $(STAMP)
+	@$(PY) -m tests.chaos failover $(CHAOS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

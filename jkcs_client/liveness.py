@@ -5,6 +5,9 @@ server lets a session live for its timeout from when it heard of it, which is ne
 the ping. So the client counts from the sending of the last ping that was acknowledged, and gives up a tenth
 of the timeout earlier, for clocks that run at different speeds: it knows that its session is lost before
 the server may give its locks to somebody else.
+
+A server that owes an answer and says nothing is asked for a sign of life, and given up when none comes either: it may
+be paused or cut off, while the others go on. A server that only waits for its disk answers the ping.
 """
 
 from __future__ import annotations
@@ -14,7 +17,10 @@ from math import inf
 BELIEF = 0.9
 """The part of the session timeout during which an acknowledged ping proves that the session lives."""
 INTERVALS = 3
-"""Pings in one session timeout; a connection that answers nothing for as long as one interval is given up."""
+"""Pings in one session timeout; a connection that answers nothing for as long as one interval is given up, ..."""
+SILENCE_MAX = 1.2
+"""... or for so many seconds, if that is shorter. No shorter than an election takes with the default settings: then the
+cluster, not this server, is what everybody waits for."""
 SESSIONLESS_TIMEOUT = 10.0
 """Stands for the session timeout where there is no session, to find silent connections."""
 
@@ -33,8 +39,13 @@ class Liveness:
 
     @property
     def interval(self) -> float:
-        """Seconds between pings, and of tolerated silence."""
+        """Seconds between pings."""
         return (self.timeout or SESSIONLESS_TIMEOUT) / INTERVALS
+
+    @property
+    def patience(self) -> float:
+        """Seconds of tolerated silence."""
+        return min(self.interval, SILENCE_MAX)
 
     @property
     def lost_at(self) -> float:
@@ -72,10 +83,13 @@ class Liveness:
 
     @property
     def ping_at(self) -> float:
-        """When the next ping is due."""
-        return self._pinged_at + self.interval
+        """When the next ping is due: an interval after the last one, or halfway to giving the connection up."""
+        regular = self._pinged_at + self.interval
+        if self._pinged_at < self._waiting_since:
+            return min(regular, self._waiting_since + self.patience / 2)
+        return regular
 
     @property
     def silent_at(self) -> float:
         """When the connection is given up, unless something comes."""
-        return self._waiting_since + self.interval
+        return self._waiting_since + self.patience

@@ -314,8 +314,11 @@ class Session:
                 try:
                     return address, await self._greet(address)
                 except (SessionExpired, WrongPassword) as error:
-                    self._end(Trigger.EXPIRED, error)
-                    await anyio.sleep_forever()
+                    if self.connection.session_id:
+                        self._end(Trigger.EXPIRED, error)
+                        await anyio.sleep_forever()
+                    # It ended before anybody had it: the next attempt opens another.
+                    self._why[address] = _describe(error)
                 except TimeoutError:
                     self._why[address] = f"no answer within {self._attach_timeout:g} s"
                 except (*_BROKEN, JkcsError) as error:
@@ -411,12 +414,13 @@ class Session:
                 self.forget(self._forgotten.popleft())
             now = anyio.current_time()
             if now >= liveness.silent_at:
-                raise NotConnected(f"{self._node} has been silent for {liveness.interval:g} s")
+                raise NotConnected(f"{self._node} has been silent for {liveness.patience:g} s")
             if now >= liveness.ping_at:
                 liveness.on_pinged(now)
                 self.connection.ping()
                 self._has_output.ring()
-            await anyio.sleep_until(min(liveness.ping_at, liveness.silent_at))
+            # A request that is sent while this sleeps cannot be overdue before its patience is over.
+            await anyio.sleep_until(min(liveness.ping_at, liveness.silent_at, now + liveness.patience / 2))
 
     # Transitions.
 

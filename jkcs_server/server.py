@@ -16,12 +16,13 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from jkcs_client.protocol.errors import OK
-from jkcs_server.config import ANYWHERE, URL_PREFIX, NodeConfig, show_address
+from jkcs_server.config import ANYWHERE, NodeConfig, show_address
 from jkcs_server.monitoring import Monitoring
 from jkcs_server.serving.admin import AdminDesk, Handler
 from jkcs_server.serving.listener import ClientProtocol
 from jkcs_server.serving.requests import Requests
 from jkcs_server.serving.snapshots import SnapshotShelf
+from journal.addresses import URL_PREFIX
 from journal.administration import Administration
 from journal.clock import Scheduler
 from journal.cluster import ReplicaCluster

@@ -5,6 +5,7 @@ Knows nothing of how requests come and answers go. Made by whoever owns the repl
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ STABLE = "stable"
 CATCHING_UP = "catching up"
 JOINT = "joint"
 COMMITTING = "committing"
+
+logger = logging.getLogger("journal.cluster")
 
 
 class ReplicaCluster:
@@ -98,7 +101,22 @@ class ReplicaCluster:
         return index
 
     def recover_snapshot(self, index: Index) -> Index:
-        raise ChangeRefused("this release cannot bring a running cluster back to a snapshot; restore a backup")
+        """Begins it; returns the index behind which it will be."""
+        refusals: list[BaseException] = []
+
+        def done(at: Index | None, error: BaseException | None) -> None:
+            if error is None:
+                logger.info("went back to the snapshot at %d, as a change at %s", index, at)
+            else:
+                logger.warning("did not go back to the snapshot at %d: %s", index, error)
+                refusals.append(error)
+
+        self._replica.snapshots.recover(index, done)
+        if refusals:
+            error = refusals[0]
+            raise ChangeRefused(str(error)) if isinstance(error, LookupError) else error
+        self._replica.kick()
+        return self._replica.core.last_index
 
     def send(self, to: NodeId, context: int, body: bytes, *, reply: bool) -> None:
         make = AdminReply if reply else AdminRequest

@@ -47,4 +47,6 @@ class Machine(Protocol):
 
 def combined_digest(machines: Mapping[int, Machine]) -> int:
     """One fingerprint of all machines of a node. That of machine 0, where there is no other."""
+    if len(machines) == 1 and 0 in machines:
+        return machines[0].digest()  # asked for after each record
     return sum((2 * number + 1) * machine.digest() for number, machine in machines.items()) & DIGEST_MAX

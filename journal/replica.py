@@ -18,12 +18,13 @@ from typing import Protocol, TypeVar
 from journal.clock import Handle, Scheduler
 from journal.errors import Busy, DiskFull, Diverged
 from journal.limits import Limits, Timing
-from journal.machine import Machine
+from journal.machine import Machine, combined_digest
 from journal.members import Members
 from journal.peers.handshake import Refusal
 from journal.peers.network import Network
 from journal.proposing import Proposing
 from journal.raft.core import Core, CoreConfig
+from journal.raft.digests import DIGEST_MAX
 from journal.raft.log import Log
 from journal.raft.messages import (
     NOT_FOR_THE_CORE,
@@ -369,6 +370,7 @@ class Replica:
             elif entry.kind is EntryKind.RECOVER:
                 self.snapshots.on_recover(entry)
             self.snapshots.log_bytes += len(entry.record)
+            self.core.record_digest(entry.last, combined_digest(self.machines) & DIGEST_MAX)
         last = entries[-1]
         self._single = last.first == last.last
         self.applied_position = Position(last.last, last.term, last.crc, last.stamp)

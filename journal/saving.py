@@ -92,7 +92,7 @@ class Saving:
 
     def _submit_next(self) -> None:
         """Save what is queued; on a full disk only the part that has its room."""
-        if self._queued is None:
+        if self._queued is None or self._stopped:
             return
         if not self._waiting:
             self._submit()
@@ -148,7 +148,7 @@ class Saving:
             # A file system that copies on write: it waits with the rest.
             queued.hard_state = queued.hard_state or saved.hard_state
             if not self._waiting:
-                self._submit()
+                self._submit_next()
         elif error is not None:
             self._on_saved(saved.number, error)
         else:

@@ -17,12 +17,14 @@ from jkcs_server.cli.admin_client import run
 from jkcs_server.cli.admin_snapshots import back_up
 from jkcs_server.cli.offline import LIMITS, fail, lost_by_disk, opened, read_tree, time_text, tree_chunks
 from jkcs_server.cli.render import show_json
-from jkcs_server.config import URL_PREFIX, ConfigError, NodeConfig, show_address
+from jkcs_server.config import ConfigError, NodeConfig, show_address
 from jkcs_server.server import first_configuration
 from jkcs_server.tree import image
 from jkcs_server.tree.commands import EXPIRE
+from journal.addresses import URL_PREFIX
 from journal.clock import wall_milliseconds
 from journal.errors import JournalError, StorageError
+from journal.machine import combined_digest
 from journal.storage import rescue
 from journal.storage.backup import Backup, BackupWriter, Origin
 from journal.storage.disk import LOCK_NAME, FileDisk
@@ -118,7 +120,8 @@ def _copy_stopped(disk: FileDisk, file: Path) -> Backup:
         raise StorageError(f"cannot write {file}: {(error.strerror or str(error)).lower()}") from error
     try:
         with contextlib.closing(FileDisk(scratch, sync=False)) as aside:
-            writer = SnapshotStore(aside, rescue.cluster_digest(cluster), LIMITS).begin(position, found.configuration)
+            store = SnapshotStore(aside, rescue.cluster_digest(cluster), LIMITS)
+            writer = store.begin(position, found.configuration, combined_digest({0: machine}))
             for chunk in machine.snapshot():
                 writer.add(b"\0" + chunk)
             meta = writer.finish()
@@ -236,5 +239,14 @@ def _restore_into(config: NodeConfig, kept: Backup, commands: list[tuple[bytes, 
     incarnation = secrets.token_bytes(INCARNATION_BYTES)
     with contextlib.closing(FileDisk(config.data_dir)) as disk:
         rescue.restore(
-            disk, LIMITS, identity, incarnation, configuration, kept.meta.position, kept.chunks(), commands, jump
+            disk,
+            LIMITS,
+            identity,
+            incarnation,
+            configuration,
+            kept.meta.position,
+            kept.chunks(),
+            commands,
+            jump,
+            kept.meta.state_digest,
         )

@@ -148,8 +148,12 @@ class LocalCluster:
             if not node.running:
                 self._start_one(node)
 
+    def peers_of(self, node: LocalNode) -> Mapping[str, Address]:
+        """Where `node` is told to find each member, and to listen itself. A test may put something in between."""
+        return {each.name: each.peer_address for each in self.nodes.values()}
+
     def _start_one(self, node: LocalNode) -> None:
-        peers = ",".join(f"{each.name}={show_address(each.peer_address)}" for each in self.nodes.values())
+        peers = ",".join(f"{name}={show_address(at)}" for name, at in self.peers_of(node).items())
         command = [sys.executable, "-m", "jkcs_server.cli.main", "serve"]
         command += ["--me", node.name, "--peers", peers, "--listen", show_address(node.client_address)]
         command += ["--data-dir", str(node.data_dir), "--cluster", self._cluster]

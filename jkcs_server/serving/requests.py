@@ -43,6 +43,8 @@ TURN_SECONDS = 0.25
 """How often silent sessions, stuck writes and idle connections are looked for."""
 STUCK_TURNS = 8
 """A connection whose oldest write has not moved for so many turns proposes its writes again."""
+NOTE_TURNS = 8
+"""For so many turns the leader is told again of a session that was heard of once, while rounds get lost."""
 HELLO_TURNS = 40
 """A connection without a session or greeting after so many turns is closed."""
 
@@ -97,10 +99,10 @@ class Requests:
         """The round that reads of this moment join. Invariant: confirmed_round < _open_round."""
         self._started_round = 0
         self._round_waiters: dict[NativeConnection, None] = {}
-        self._touched: dict[int, None] = {}
-        """Sessions to be told to the leader with the next round."""
-        self._noted: dict[int, None] = {}
-        """Sessions in the round under way, kept until it is confirmed."""
+        self._touched: dict[int, int] = {}
+        """Sessions to be told to the leader with the next round, and the turn in which they were heard of."""
+        self._noted: dict[int, int] = {}
+        """The same of the round under way, kept until it is confirmed, but not for ever."""
         self._following = asyncio.Event()
         """Set while this node does not lead."""
         self._timer: Handle | None = None
@@ -115,6 +117,9 @@ class Requests:
         self.replica = replica
         self.on_status = on_status
         self.on_failure = on_failure
+        # What the snapshot holds that this server started from was told to nobody here: a watch from before it
+        # must hear that, and not the silence.
+        self.hub.reset(self.machine.applied)
         replica.core.idle = True
 
     def administrate_with(self, admin: AdminDesk, administration: Administration) -> None:
@@ -205,7 +210,7 @@ class Requests:
         connection.attached(session_id, password, session.timeout_ms, session.serial, fresh=False)
 
     def touch(self, session: int) -> None:
-        self._touched[session] = None
+        self._touched[session] = self.turn
 
     # What the tree tells while it applies (tree.machine.Hooks).
 
@@ -269,6 +274,9 @@ class Requests:
         self._open_round += 1
         self._noted.update(self._touched)
         self._touched.clear()
+        # A node that cannot finish its rounds, its disk hangs, would keep the sessions of the dead alive for ever.
+        oldest = self.turn - NOTE_TURNS
+        self._noted = {session: turn for session, turn in self._noted.items() if turn >= oldest}
         return pack(list(self._noted)) if self._noted else b""
 
     def on_read_done(self) -> None:

@@ -1,8 +1,10 @@
 """Bytes <-> the messages of the Raft rules, one checksummed frame each.
 
-    length of header u32 | length of body u32 | crc u32 | header | body          (little-endian)
+    length of header u16 | check u16 | length of body u32 | crc u32 | header | body          (little-endian)
 
-`crc` is CRC-32C over both lengths and the header, so no length is believed that was not meant. The
+`check` is the exclusive or of the lengths and a constant: a damaged length is noticed before anything is
+waited for, and does not swallow the frames behind it. `crc` is CRC-32C over all that and the header, so no
+length is believed that was not meant. The
 header is a msgpack array, `[number of the type, *fields]`, as the table below has them. The bulk of a
 message is its body and never passes through msgpack: an Append's records lie there back to back as they
 lie on disk, each checked by its own chained checksum; any other bulk is checked by a CRC-32C that is
@@ -47,13 +49,15 @@ from journal.raft.messages import (
 from journal.record import read_entries
 from journal.values import INDEX_MAX, Configuration, Entry, Index, Position, SnapshotMeta, Term
 
-HEADER_BYTES_MAX = 64 * 1024
+HEADER_BYTES_MAX = 64 * 1024 - 1
 """A header holds numbers and the names of members; what can grow large is body."""
 DIGEST_BYTES_MAX = 64
 MEMBERS_MAX = 1024
 
-_PREFIX = struct.Struct("<III")
-_LENGTHS = struct.Struct("<II")
+_PREFIX = struct.Struct("<HHII")
+_LENGTHS = struct.Struct("<HHI")
+_CHECK = 0x5AA5
+"""Not 0, so that a row of zeros is no frame."""
 PREFIX_BYTES = _PREFIX.size
 
 _Kind = tuple[Any, int]
@@ -269,8 +273,9 @@ def encode(message: Message) -> list[bytes]:
     header_length = len(header)
     assert header_length <= HEADER_BYTES_MAX, (row.message.__name__, header_length)
     body_length = sum(map(len, body))
-    crc = crc32c(header, crc32c(_LENGTHS.pack(header_length, body_length)))
-    return [_PREFIX.pack(header_length, body_length, crc) + header, *body]
+    check = header_length ^ (body_length & 0xFFFF) ^ (body_length >> 16) ^ _CHECK
+    crc = crc32c(header, crc32c(_LENGTHS.pack(header_length, check, body_length)))
+    return [_PREFIX.pack(header_length, check, body_length, crc) + header, *body]
 
 
 class Decoder:
@@ -314,13 +319,12 @@ class Decoder:
         at, size = 0, len(view)
         wanted = PREFIX_BYTES
         while size - at >= PREFIX_BYTES:
-            header_length, body_length, crc = _PREFIX.unpack_from(view, at)
+            header_length, check, body_length, crc = _PREFIX.unpack_from(view, at)
+            if check != header_length ^ (body_length & 0xFFFF) ^ (body_length >> 16) ^ _CHECK:
+                raise CorruptRecord("peer frame's lengths do not match their check")
             wanted = PREFIX_BYTES + header_length + body_length
-            if header_length > HEADER_BYTES_MAX or wanted > self._frame_bytes_max:
-                raise CorruptRecord(
-                    f"peer frame claims a header of {header_length} bytes, limit {HEADER_BYTES_MAX}, "
-                    f"and {wanted} bytes in all, limit {self._frame_bytes_max}"
-                )
+            if wanted > self._frame_bytes_max:
+                raise CorruptRecord(f"peer frame claims {wanted} bytes, limit {self._frame_bytes_max}")
             if size - at < wanted:
                 break
             body_at = at + PREFIX_BYTES + header_length

@@ -382,9 +382,12 @@ class Core(CoreChanges):
         if isinstance(message, PullReply):
             if self._state.observer:
                 self._observer.on_reply(sender, message)
-        elif isinstance(message, SnapshotChunk) and self._state.observer:
-            self._follower.on_snapshot_chunk(sender, message)
-        elif isinstance(message, (Append, Heartbeat, SnapshotChunk)):
+        elif isinstance(message, SnapshotChunk):
+            # Sources of observers send them too, and one that observed may meanwhile vote, or lead: a chunk alone
+            # makes nobody a leader.
+            if self._state.observer or sender == self._state.leader:
+                self._follower.on_snapshot_chunk(sender, message)
+        elif isinstance(message, (Append, Heartbeat)):
             self._on_leader_message(sender, message)
         elif self._leader is not None:
             self._leader.step(sender, message)
@@ -398,7 +401,7 @@ class Core(CoreChanges):
         elif isinstance(message, ReadReply) and message.index < CEILING:
             self._state.reads.append(ReadGrant(message.context, message.index))
 
-    def _on_leader_message(self, leader: NodeId, message: Append | Heartbeat | SnapshotChunk) -> None:
+    def _on_leader_message(self, leader: NodeId, message: Append | Heartbeat) -> None:
         state = self._state
         assert self._leader is None, (state.term, "led by", leader, "and by", state.me)
         if self._candidate is not None or state.leader != leader:
@@ -408,10 +411,8 @@ class Core(CoreChanges):
             self._follower.follow(leader)
         if isinstance(message, Append):
             self._follower.on_append(leader, message)
-        elif isinstance(message, Heartbeat):
-            self._follower.on_heartbeat(leader, message)
         else:
-            self._follower.on_snapshot_chunk(leader, message)
+            self._follower.on_heartbeat(leader, message)
 
     def _on_vote_request(self, candidate: NodeId, request: VoteRequest) -> None:
         state = self._state

@@ -95,7 +95,7 @@ class Membership:
             return
         if present.outgoing:
             self._append(_left(present))
-        elif self._have_caught_up([learners(node) for node in present.learners]):
+        elif self._have_caught_up([learners(node) for node in present.learners if node != state.me]):
             self._rounds.clear()
             self._append(_joint(present))
 

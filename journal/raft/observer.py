@@ -68,13 +68,16 @@ class Observer:
         if reply.hops >= HOPS_MAX:
             self._choose()
             return
-        state.heard_at = state.now
         state.hops = reply.hops + 1
-        state.leader = NodeId(reply.leader) if reply.leader else None
+        # One that led until a moment ago may be told of itself.
+        state.leader = NodeId(reply.leader) if reply.leader not in ("", state.me) else None
         state.digests.attest(reply.attested, reply.attested_digest)
-        self._lately.clear()
-        if reply.entries:
-            self._take(sender, reply)
+        if reply.leader or reply.entries:
+            # Whoever knows of no leader may itself have been left behind: there is better to be had elsewhere.
+            state.heard_at = state.now
+            self._lately.clear()
+        if reply.entries and not self._take(sender, reply):
+            return  # what it led to was asked already: to ask once more would double all that follows
         self._spare_leader()
         if reply.compacted:
             self.deadline = state.now + state.timing.election_timeout
@@ -96,17 +99,20 @@ class Observer:
         self._spare_at = state.now + SPARE_LEADER_SECONDS
         self._choose()
 
-    def _take(self, sender: NodeId, reply: PullReply) -> None:
+    def _take(self, sender: NodeId, reply: PullReply) -> bool:
+        """Take in entries; False when they come twice or late."""
         state = self._state
         entries = reply.entries
         if entries[-1].last >= CEILING or not state.commit <= reply.previous_index <= self._agreed:
-            return  # came twice, or late
+            return False
         match = state.log.accept(reply.previous_index, reply.previous_term, reply.previous_crc, entries, state.commit)
         if match is None:
             raise CorruptRecord(f"the log differs from that of {sender} at committed index {reply.previous_index}")
         state.configure_if_changed()
+        news = match > self._agreed
         self._agreed = match
         state.commit_to(Index(min(reply.commit, match)))
+        return news
 
     def _ask(self, *, wait: bool) -> None:
         state = self._state

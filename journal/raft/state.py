@@ -231,8 +231,13 @@ class State:
         return self.leader == self.me or self.now - self.heard_at < self.timing.election_timeout
 
     def withholds(self) -> bool:
-        """Whether this node must keep out of elections until its lost tail is back and committed."""
-        if self.withheld and self.log.last_index >= self.withheld <= self.commit:
+        """Whether this node must keep out of elections until its lost tail is back on its disk.
+
+        Whoever filled it up led a term no older than anything lost and was elected without this node, so it has
+        all of the tail that was ever committed. Waiting for the commit as well could be for ever: this node may
+        hold the newest log of all that are left.
+        """
+        if self.withheld and self.log.durable >= self.withheld:
             self.withheld = Index(0)
         return self.withheld > 0
 

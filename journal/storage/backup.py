@@ -190,6 +190,9 @@ class _SnapshotFile:
     def sync_names(self) -> None:
         _only_read()
 
+    def forget(self, name: str) -> None:
+        """Every read comes from the file."""
+
     def free_bytes(self) -> int:
         return 0
 

@@ -192,10 +192,12 @@ def restore(
     chunks: Iterable[bytes],
     commands: Sequence[tuple[bytes, int]],
     jump: int = INDEX_JUMP,
+    state_digest: int = 0,
 ) -> Position:
     """Make an empty directory a member of a new cluster that begins with a snapshot taken elsewhere at `position`.
 
-    `incarnation` is that of a new directory, `chunks` is the snapshot's content. `commands` are payloads for machine 0,
+    `incarnation` is that of a new directory, `chunks` is the snapshot's content and `state_digest`
+    that of the state in it. `commands` are payloads for machine 0,
     with the number of commands in each, to be applied behind the gap; whoever leads first commits them. Every member
     that is restored with the same arguments comes out equal, to the byte, but for its own metadata. Returns where the
     log ends. Raises StorageError when the directory is not empty, and whatever reading `chunks` raises; the directory
@@ -208,7 +210,7 @@ def restore(
         raise StorageError(f"the data directory is not empty: it has {disk.names()[0]}")
     cluster = cluster_digest(identity.cluster)
     snapshots = SnapshotStore(disk, cluster, limits)
-    writer = snapshots.begin(position, configuration)
+    writer = snapshots.begin(position, configuration, state_digest)
     for chunk in chunks:
         writer.add(chunk)
     writer.finish()

@@ -81,11 +81,16 @@ def test_no_file_is_dead() -> None:
 
 
 def test_unit_tests_mirror_the_sources() -> None:
-    """Whoever reads a module finds its tests without asking. Tests of the simulator's parts stand in one folder."""
+    """Whoever reads a module finds its tests without asking. Tests of the simulator's and the chaos run's parts
+    stand in one folder each."""
     unit = ROOT / "tests" / "unit"
     tests = {path.relative_to(unit).as_posix() for path in unit.rglob("test_*.py")}
-    simulator = {f"simulation.{path.stem}" for path in (ROOT / "tests" / "simulation").rglob("*.py")}
-    names = {module.name for module in product()} | simulator
+    harnesses = {
+        f"{folder}.{path.stem}"
+        for folder in ("simulation", "chaos")
+        for path in (ROOT / "tests" / folder).rglob("*.py")
+    }
+    names = {module.name for module in product()} | harnesses
     holds([f"tests/unit/{test} is in PACKAGE_TESTS but does not exist" for test in sorted(set(PACKAGE_TESTS) - tests)])
     holds(checks.tests_mirror(sorted(tests - set(PACKAGE_TESTS)), names))
 

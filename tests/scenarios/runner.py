@@ -4,7 +4,8 @@ A story is a file of steps. A step is a command, a line `----`, and what the com
 ends it. Lines that start with `#` tell the story. With JKCS_REWRITE=1 the tests write what was shown into
 the files instead of comparing it; the change is then reviewed like any other.
 
-    cluster SIZE [LIMIT=VALUE ...]     nodes n1, n2, ... (`learners=N`: the last N are learners)
+    cluster SIZE [LIMIT=VALUE ...]     nodes n1, n2, ... (`learners=N`, `observers=N`: the last N are such; `spare=N`:
+                                       so many more that do not belong to the cluster)
     log NODE TERM,TERM,... [term=T]    restart a node with this log; the same terms give the same entries
     campaign NODE                      its election timeout passes
     wait SECONDS [quiet]               time passes; what is sent is delivered, what is written is saved
@@ -23,6 +24,14 @@ the files instead of comparing it; the change is then reviewed like any other.
     lost NODE PEER                     NODE sees its connection with PEER reset
     isolate NODE / heal                cut a node off, both ways / mend all links
     snapshot NODE [keep=N]             snapshot the machine, cut the log behind the last N applied entries
+    voters NODE NAME,NAME,... [old=..] make these the voters, where `old` are the voters now (default: as NODE knows)
+    role NODE NAME ROLE                make NAME a voter, an observer or none
+    prefer NODE NAME                   let NAME lead whenever it can
+    cut FROM->TO                       a direction fails
+    pause NODE / resume NODE           its time stands still / goes on
+    forge FROM->TO KIND TERM [I/T]     a message that FROM did not send now: prevote, vote, heartbeat,
+                                       timeoutnow, or its newest snapshot
+    members                            what configuration each node has, and from which index
     status / logs / bag                what nodes are / what their disks hold / what is on its way
 
 A position is shown as INDEX/TERM, an entry as INDEX/TERM or FIRST-LAST/TERM.
@@ -33,6 +42,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from journal.errors import ChangeRefused, NotLeader
 from journal.limits import Limits
 from journal.raft.messages import (
     Append,
@@ -40,6 +50,8 @@ from journal.raft.messages import (
     Heartbeat,
     HeartbeatReply,
     Message,
+    PullReply,
+    PullRequest,
     ReadReply,
     ReadRequest,
     SnapshotChunk,
@@ -144,12 +156,70 @@ class Story:
                 self.shown.append(f"{node.name} may answer read {grant.context} at {grant.index}")
         return list(self.shown)
 
-    def do_cluster(self, size: str, learners: str = "0", **limits: str) -> None:
+    def do_cluster(self, size: str, learners: str = "0", observers: str = "0", spare: str = "0", **limits: str) -> None:
         names = node_names(int(size))
-        voters = names[: len(names) - int(learners)]
-        configuration = Configuration(voters, learners=names[len(voters) :])
+        receivers = names[: len(names) - int(observers)]
+        voters = receivers[: len(receivers) - int(learners)]
+        configuration = Configuration(voters, learners=receivers[len(voters) :], observers=names[len(receivers) :])
         values = Limits(**{name: int(value) for name, value in limits.items()})
-        self.cluster = TracedCluster(0, self.shown.append, limits=values, configuration=configuration)
+        self.cluster = TracedCluster(0, self.shown.append, limits=values, configuration=configuration, spare=int(spare))
+
+    def do_voters(self, name: str, new: str, old: str = "") -> None:
+        node = self._node(name)
+        present = tuple(old.split(",")) if old else node.core.configuration.voters
+        self._change(node, lambda: node.core.update_voters(present, new.split(","), {}, self.cluster.now))
+
+    def do_role(self, name: str, who: str, role: str) -> None:
+        node = self._node(name)
+        self._change(node, lambda: node.core.convert_role(NodeId(who), role, "", self.cluster.now))
+
+    def do_prefer(self, name: str, who: str) -> None:
+        node = self._node(name)
+        self._change(node, lambda: node.core.set_preferred_leader(NodeId(who), self.cluster.now))
+
+    def _change(self, node: Node, ask: Callable[[], Index]) -> None:
+        try:
+            self.shown.append(f"index {ask()}")
+        except (ChangeRefused, NotLeader) as error:
+            self.shown.append(f"refused: {error}")
+        node.run()
+
+    def do_cut(self, link: str) -> None:
+        sender, to = link.split("->")
+        self.cluster.cut.add((NodeId(sender), NodeId(to)))
+
+    def do_pause(self, name: str) -> None:
+        self._node(name).paused = True
+
+    def do_resume(self, name: str) -> None:
+        self._node(name).paused = False
+
+    def do_forge(self, link: str, kind: str, term: str, last: str = "0/0") -> None:
+        sender, to = link.split("->")
+        index, last_term = map(int, last.split("/"))
+        message = {
+            "prevote": VoteRequest(Term(int(term)), Index(index), Term(last_term), True),
+            "vote": VoteRequest(Term(int(term)), Index(index), Term(last_term)),
+            "heartbeat": Heartbeat(Term(int(term)), Index(index), 1),
+            "timeoutnow": TimeoutNow(Term(int(term))),
+        }.get(kind)
+        if kind == "snapshot":
+            meta = self._node(sender).disk.snapshot
+            assert meta is not None, f"{sender} has no snapshot"
+            message = SnapshotChunk(Term(int(term)), meta, 0, b"")
+        assert message is not None, kind
+        self.cluster.hand(NodeId(sender), NodeId(to), message)
+
+    def do_members(self) -> None:
+        for node in self.cluster.up():
+            configuration = node.core.configuration
+            halves = zip(("voters", "outgoing", "learners", "observers", "target"), configuration.fields, strict=False)
+            said = [
+                f"{half} {' '.join(map(str, names))}" for half, names in halves if isinstance(names, list) and names
+            ]
+            if configuration.preferred:
+                said.append(f"preferred {configuration.preferred}")
+            self.shown.append(f"{node.name} at {node.core.configuration_index}: {', '.join(said)}")
 
     def do_log(self, name: str, terms: str, term: str = "0") -> None:
         node = self._node(name)
@@ -322,6 +392,11 @@ def describe(message: Message) -> str:
             return f"ReadReply {term} context={message.context} index={message.index}"
         case SnapshotChunk():
             return f"SnapshotChunk {term} {message.meta.position.index}/{message.meta.position.term}"
+        case PullRequest():
+            return f"PullRequest {term} after={message.after}{' wait' if message.wait else ''}"
+        case PullReply():
+            entries = "".join(" " + describe_entry(entry) for entry in message.entries)
+            return f"PullReply {term} commit={message.commit}{' |' + entries if entries else ''}"
         case SnapshotReply():
             return f"SnapshotReply {term} {message.index}{' installed' if message.installed else ''}"
     raise AssertionError(message)

@@ -12,13 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from journal.errors import DiskFailed, DiskFull
+from tests.simulation.loop import Ended
 
 SECTOR_BYTES = 512
 CAPACITY_BYTES = 1 << 30
-
-
-class Crash(BaseException):
-    """The machine ended in the middle of a job. Passes through all of the product's own handlers."""
 
 
 @dataclass(eq=False, slots=True)
@@ -43,6 +40,7 @@ class _Name:
 
 
 OnDurable = Callable[[str, list[tuple[int, bytes]]], None]
+OnOperation = Callable[[str, str], None]
 
 
 class SimDisk:
@@ -63,6 +61,14 @@ class SimDisk:
         self.full = False
         """There is no room: nothing can be reserved, and no file can grow. What is reserved can be written.
         Outlives the process and the power, like the files of whoever has filled the disk."""
+        self.fail_sync = False
+        """The next sync fails; some of what it should have made durable is, and the rest is lost."""
+        self.fail_reads = 0
+        """So many reads from here on fail."""
+        self.on_before: OnOperation | None = None
+        """Told of each change and sync before it happens, as (operation, file); may raise."""
+        self.on_after: OnOperation | None = None
+        """The same when it has happened."""
         self.on_durable: OnDurable | None = None
         """Told after each sync which writes of a file it made durable."""
         self.on_names: Callable[[], None] | None = None
@@ -77,10 +83,13 @@ class SimDisk:
         return len(self._find(name).cached)
 
     def read(self, name: str, offset: int, size: int) -> bytes:
+        if self.fail_reads:
+            self.fail_reads -= 1
+            raise DiskFailed(f"{name}: cannot read: input/output error")
         return bytes(self._find(name).cached[offset : offset + size])
 
     def create(self, name: str, size: int) -> None:
-        self._change()
+        self._change("create", name)
         if self.full and size:
             if self._names.pop(name, None) is not None:
                 self._name_changes.append(_Name(name, None))
@@ -88,53 +97,57 @@ class SimDisk:
         file = _File(bytearray(size), bytearray(size), size_durable=size == 0)
         self._names[name] = file
         self._name_changes.append(_Name(name, file))
+        self._changed("create", name)
 
     def write(self, name: str, offset: int, buffers: Sequence[bytes]) -> None:
-        self._change()
-        self._maybe_fail(name)
-        data = b"".join(buffers)
-        file = self._find(name)
-        if len(file.cached) < offset + len(data):
-            if self.full:
-                raise DiskFull(f"{name}: cannot write: the disk is full")
-            file.size_durable = False
-        _put(file.cached, offset, data)
-        file.unsynced.append((offset, data))
+        self._write("write" if offset else "write0", name, offset, b"".join(buffers))
+
+    def poke(self, name: str, offset: int, data: bytes) -> None:
+        self._write("poke", name, offset, data)
 
     def sync(self, name: str) -> None:
-        self._change()
+        self._change("sync", name)
         self._maybe_fail(name)
         file = self._find(name)
+        if self.fail_sync:
+            self.fail_sync = False
+            # As Linux does: the pages count as clean from here on, and no later sync brings them back (R6).
+            self._tear(file)
+            raise DiskFailed(f"{name}: cannot sync: input/output error")
         written, file.unsynced = file.unsynced, []
         for offset, data in written:
             _put(file.durable, offset, data)
         file.size_durable = True
         if self.on_durable is not None:
             self.on_durable(name, written)
-
-    def poke(self, name: str, offset: int, data: bytes) -> None:
-        self.write(name, offset, [data])
+        self._changed("sync", name)
 
     def rename(self, old: str, new: str) -> None:
-        self._change()
+        operation = "replace" if new in self._names else "rename"
+        self._change(operation, old)
         file = self._find(old)
         del self._names[old]
         self._names[new] = file
         self._name_changes.append(_Name(new, file, old))
+        self._changed(operation, old)
 
     def remove(self, name: str) -> None:
-        self._change()
+        self._change("remove", name)
         self._find(name)
         del self._names[name]
         self._name_changes.append(_Name(name, None))
+        self._changed("remove", name)
 
     def sync_names(self) -> None:
-        self._change()
+        last = self._name_changes[-1] if self._name_changes else None
+        about = "" if last is None else last.old or last.name
+        self._change("names", about)
         self._maybe_fail("the directory")
         self._name_changes.clear()
         self._durable_names = dict(self._names)
         if self.on_names is not None:
             self.on_names()
+        self._changed("names", about)
 
     def forget(self, name: str) -> None:
         """There is nothing between a reader and this disk."""
@@ -150,9 +163,12 @@ class SimDisk:
 
     # What the simulator does to it.
 
-    def lose_power(self) -> None:
-        """Forget what was not synced, but for a random part of it; whoever comes next reads what is left."""
-        for change in self._surviving_changes():
+    def lose_power(self, *, keep_names: bool = True) -> None:
+        """Forget what was not synced, but for a random part of it; whoever comes next reads what is left.
+
+        With `keep_names` False no change of a name survives that was not synced.
+        """
+        for change in self._surviving_changes() if keep_names else ():
             if change.old is not None and self._durable_names.get(change.old) is change.file:
                 del self._durable_names[change.old]
             if change.file is None:
@@ -169,11 +185,45 @@ class SimDisk:
         """Only the process ended: the operating system still has everything that was written."""
         self._clear_faults()
 
+    def calm(self) -> None:
+        """No more faults."""
+        self._clear_faults()
+        self.fail_reads = 0
+        self.full = False
+
+    def look(self, name: str, offset: int, size: int) -> bytes:
+        """`read` for those outside, whom no fault concerns."""
+        return bytes(self._find(name).cached[offset : offset + size])
+
     def durable_image(self) -> FrozenDisk:
         """What a power cut would leave now, if it kept nothing that is not synced."""
         return FrozenDisk({name: bytes(file.durable) for name, file in self._durable_names.items()})
 
+    def rot(self, name: str, chance: random.Random) -> bool:
+        """Flip one bit of what is durable, where there is something. False when the file holds only zeros."""
+        file = self._durable_names.get(name)
+        end = 0 if file is None else len(file.durable.rstrip(b"\0"))
+        if file is None or not end:
+            return False
+        at, bit = chance.randrange(end), 1 << chance.randrange(8)
+        file.durable[at] ^= bit
+        if file.cached is not file.durable and at < len(file.cached):
+            file.cached[at] ^= bit
+        return True
+
     # Inside.
+
+    def _write(self, operation: str, name: str, offset: int, data: bytes) -> None:
+        self._change(operation, name)
+        self._maybe_fail(name)
+        file = self._find(name)
+        if len(file.cached) < offset + len(data):
+            if self.full:
+                raise DiskFull(f"{name}: cannot write: the disk is full")
+            file.size_durable = False
+        _put(file.cached, offset, data)
+        file.unsynced.append((offset, data))
+        self._changed(operation, name)
 
     def _find(self, name: str) -> _File:
         file = self._names.get(name)
@@ -181,11 +231,17 @@ class SimDisk:
             raise FileNotFoundError(name)
         return file
 
-    def _change(self) -> None:
+    def _change(self, operation: str, name: str) -> None:
+        if self.on_before is not None:
+            self.on_before(operation, name)
         if self.operations == self.crash_at:
             self.crash_at = -1
-            raise Crash
+            raise Ended
         self.operations += 1
+
+    def _changed(self, operation: str, name: str) -> None:
+        if self.on_after is not None:
+            self.on_after(operation, name)
 
     def _maybe_fail(self, name: str) -> None:
         if self.fail_next is not None:
@@ -195,6 +251,7 @@ class SimDisk:
     def _clear_faults(self) -> None:
         self.crash_at = -1
         self.fail_next = None
+        self.fail_sync = False
 
     def _surviving_changes(self) -> list[_Name]:
         """Most file systems keep a prefix of the changes to names; some keep any part of them."""

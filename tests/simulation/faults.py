@@ -1,31 +1,30 @@
 """The faults of one run, drawn from its plan: what happens when, and how it ends.
 
-Acts on the world only through its public methods. When the chaos is over, `heal` takes every fault back,
-so that what follows must go well.
+Each event has a number and a stream of chance of its own, so that one of them can be left out and the others
+stay what they were. When the chaos is over, `heal` takes the faults back: on all machines, or on a random
+quorum of them only, and the others stay as they are for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 
-from journal.errors import DiskFailed
 from journal.raft.ready import Role
-from tests.simulation.links import Links
+from tests.simulation.crash_points import FIRST_START
 from tests.simulation.loop import Process
-from tests.simulation.plan import DISK_FAULTS, EVENT_FAULTS, OTHER_FAULTS, Plan
+from tests.simulation.partitions import Ways, against_the_rest
+from tests.simulation.plan import EVENT_FAULTS, Plan
 from tests.simulation.world import Machine, World
 
-SERVER_PAUSE_SECONDS_MAX = 3.0
-CLIENT_PAUSE_SECONDS_MAX = 6.0
-SLOW_DISK_SECONDS_MEAN = 0.08
-HUNG_DISK_SECONDS_MAX = 4.0
-CRASH_POINT_AHEAD_MAX = 40
-CLOCK_JUMP_MS_MAX = 86_400_000
+ABANDONED = ("down", "cut off", "does not hear", "stands still", "hangs")
+"""What becomes of a server that is not healed."""
+FOR_EVER_SECONDS = 1e6
 
 
-class Faults:
-    """Makes the faults of a plan happen."""
+class Chaos:
+    """What an act of `acts.py` may use: the world, and chance of its own."""
 
     def __init__(
         self,
@@ -34,190 +33,204 @@ class Faults:
         clients: Callable[[], list[Process]],
         crash_client: Callable[..., None],
     ) -> None:
-        self._world = world
-        self._plan = plan
-        self._clients = clients
+        self.world = world
+        self.plan = plan
+        self.clients = clients
         """The client processes of this moment."""
-        self._crash_client_process = crash_client
-        self._chance = world.chance.stream("faults")
-        self._events = [kind for kind in EVENT_FAULTS + DISK_FAULTS + OTHER_FAULTS if kind in plan.faults]
-        self._over = False
+        self.crash_client = crash_client
+        self.chance: random.Random = world.chance.stream("faults")
+        self.over = False
+        """Nothing that an act left to be done later happens any more."""
+
+    def note(self, text: str) -> None:
+        self.world.trace.add("*", text)
+
+    def servers(self) -> list[str]:
+        return list(map(str, self.world.machines))
+
+    def client_names(self) -> list[str]:
+        return [client.name for client in self.clients()]
+
+    def everybody(self) -> list[str]:
+        return self.servers() + self.client_names()
+
+    def machine(self) -> Machine:
+        """Any machine, running or not."""
+        return self.chance.choice(list(self.world.machines.values()))
+
+    def running_machine(self) -> Machine | None:
+        """A running server, the leader more often than chance would have it."""
+        running = [machine for machine in self.world.machines.values() if machine.running]
+        if not running:
+            return None
+        leader = self.leader()
+        if leader is not None and self.chance.random() < 0.4:
+            return leader
+        return self.chance.choice(running)
+
+    def leader(self) -> Machine | None:
+        """Who leads; the newest of several."""
+        found: Machine | None = None
+        for machine in self.world.machines.values():
+            if machine.running and machine.server is not None and machine.server.replica.core.role is Role.LEADER:
+                assert found is None or found.server is not None
+                if found is None or machine.server.replica.core.term > found.server.replica.core.term:  # type: ignore[union-attr]
+                    found = machine
+        return found
+
+    def for_some_time(self) -> float:
+        return self.chance.expovariate(1.0 / self.plan.cut_seconds)
+
+    def cut(self, ways: Ways, seconds: float) -> None:
+        """Cut some ways for some time."""
+        for way in ways:
+            self.world.links.cut(*way)
+        self.later(seconds, self._mend, ways)
+
+    def clog(self, ways: Ways, seconds: float) -> None:
+        """Let everything on some ways stand still for some time."""
+        for way in ways:
+            self.world.links.clog(*way)
+        self.later(seconds, self.world.links.unclog, ways)
+
+    def later(self, seconds: float, callback: Callable[..., object], *arguments: object) -> None:
+        """Do something after some time, unless all is over by then."""
+        self.world.links.later(seconds, self._if_not_over, callback, arguments)
+
+    def _if_not_over(self, callback: Callable[..., object], arguments: tuple[object, ...]) -> None:
+        if not self.over:
+            callback(*arguments)
+
+    def _mend(self, ways: Ways) -> None:
+        self.note("a partition ends")
+        self.world.links.mend(ways)
+
+
+Act = Callable[[Chaos], bool]
+"""Makes one fault happen; False when there is nobody whom it could hit."""
+
+
+class Faults:
+    """Makes the faults of a plan happen."""
+
+    def __init__(self, chaos: Chaos, acts: dict[str, Act], skip_events: frozenset[int]) -> None:
+        self._chaos = chaos
+        self._acts = acts
+        self._world = chaos.world
+        self._plan = chaos.plan
+        self._skip = skip_events
+        self._chance = chaos.world.chance.stream("faults")
+        self._events = [kind for kind in EVENT_FAULTS if kind in chaos.plan.drawn]
+        self._healed: list[Machine] = list(self._world.machines.values())
+        """Set anew by `heal`."""
+        self.events = 0
+        """How many were drawn so far, those that were left out included."""
+
+    @property
+    def core(self) -> list[Machine]:
+        """The servers that must come right in the end: those that were healed and did not refuse their disk."""
+        return [machine for machine in self._healed if not machine.wrecked]
 
     def begin(self) -> None:
         """Turn on what is there all the time."""
         links, plan = self._world.links, self._plan
-        if "drop" in plan.faults:
-            links.drop_rate = plan.drop_rate
-        if "duplicate" in plan.faults:
-            links.duplicate_rate = plan.duplicate_rate
-        if "reorder" in plan.faults:
-            links.reorder_rate = plan.reorder_rate
+        rates = {
+            "drop": ("drop_rate", plan.drop_rate),
+            "duplicate": ("duplicate_rate", plan.duplicate_rate),
+            "reorder": ("reorder_rate", plan.reorder_rate),
+            "replay": ("replay_rate", plan.replay_rate),
+            "corrupt": ("corrupt_rate", plan.corrupt_rate),
+            "half_frame": ("half_frame_rate", plan.half_frame_rate),
+            "delay": ("slow_rate", plan.slow_rate),
+        }
+        for kind, (name, rate) in rates.items():
+            if kind in plan.faults:
+                setattr(links, name, rate)
         if "delay" in plan.faults:
-            links.slow_rate = plan.slow_rate
+            self._world.faults["delay"] += 1
+        if "crash_point" in plan.faults:
+            self._world.crash_points.arm(self._world.chance.stream("first start").choice(FIRST_START))
 
     async def rage(self, seconds: float) -> None:
         """Let faults happen for some time."""
         loop = self._world.loop
-        end = loop.time() + seconds
+        end = loop.now + seconds
         while True:
             pause = self._chance.expovariate(1.0 / self._plan.fault_seconds)
-            if not self._events or loop.time() + pause >= end:
-                await asyncio.sleep(max(0.0, end - loop.time()))
+            if not self._events or loop.now + pause >= end:
+                await asyncio.sleep(max(0.0, end - loop.now))
                 return
             await asyncio.sleep(pause)
-            getattr(self, f"_{self._chance.choice(self._events)}")()
+            self._happen(self._chance.choice(self._events))
+
+    def _happen(self, kind: str) -> None:
+        number = self.events
+        self.events += 1
+        if kind not in self._plan.faults or number in self._skip:
+            return
+        self._chaos.chance = self._world.chance.stream(f"fault/{number}")
+        self._world.trace.add("*", f"fault {number}: {kind}")
+        if self._acts[kind](self._chaos):
+            self._world.faults[kind] += 1
 
     def heal(self) -> None:
-        """End all faults and bring every machine back."""
-        self._over = True
+        """End the faults, and bring the machines back that are to come right."""
+        self._chaos.over = True
         world = self._world
-        world.trace.add("*", "everything heals")
+        world.crash_points.disarm()
         world.links.calm()
         world.links.heal()
+        self._healed = self._draw_core()
+        world.trace.add("*", f"{', '.join(machine.name for machine in self.core)} heal")
         for machine in world.machines.values():
-            machine.disk.crash_at = -1
-            machine.disk.fail_next = None
-            machine.disk_seconds_mean = min(self._plan.disk_seconds, 0.002)
-            machine.disk_stall_seconds = 0.0
-            if machine.process is None:
-                world.start(machine)
-            elif machine.process.paused:
-                world.loop.resume(machine.process)
-        for client in self._clients():
+            if machine in self.core:
+                self._heal(machine)
+            elif not machine.wrecked:
+                self._abandon(machine)
+        for client in self._chaos.clients():
             if client.paused:
                 world.loop.resume(client)
 
-    # One method per kind of event, drawn by name.
+    def _draw_core(self) -> list[Machine]:
+        """Who comes right. A server whose disk has lost what it had promised may not be needed for that."""
+        machines = list(self._world.machines.values())
+        sound = [machine for machine in machines if not machine.rotted]
+        quorum = len(machines) // 2 + 1
+        assert len(sound) >= quorum, ("more disks were damaged than may be", [machine.name for machine in machines])
+        if not self._plan.random_core or len(machines) == 1:
+            return [machine for machine in machines if not machine.wrecked]
+        drawn = self._world.chance.stream("core").sample(sound, quorum)
+        return [machine for machine in machines if machine in drawn]
 
-    def _partition(self) -> None:
-        """Cut a random group off from all others, both ways."""
-        names = self._names()
-        self._chance.shuffle(names)
-        size = 1 if self._chance.random() < 0.5 else self._chance.randint(1, len(names) - 1)
-        group = names[:size]
-        leader = self._leader()
-        if leader is not None and self._chance.random() < 0.4:
-            # With some clients on its side, which go on asking it.
-            group = [leader.name, *(client.name for client in self._clients() if self._chance.random() < 0.5)]
-        self._world.trace.add("*", f"partition: {','.join(sorted(group))} against the rest")
-        pairs = [(one, other) for one in group for other in self._names() if other not in group]
-        self._cut([way for one, other in pairs for way in ((one, other), (other, one))])
+    def _heal(self, machine: Machine) -> None:
+        world = self._world
+        machine.disk.calm()
+        machine.disk_seconds_mean = min(self._plan.disk_seconds, 0.002)
+        machine.disk_stall_seconds = 0.0
+        if machine.process is None:
+            world.start(machine)
+            return
+        machine.process.step_seconds = 0.0
+        if machine.process.paused:
+            world.loop.resume(machine.process)
 
-    def _one_way(self) -> None:
-        """Cut all ways to one machine, or from it, or a single one."""
-        names = self._names()
-        one = self._chance.choice(names)
-        others = [name for name in names if name != one]
-        if self._chance.random() < 0.5:
-            others = [self._chance.choice(others)]
-        outward = self._chance.random() < 0.5
-        self._world.trace.add("*", f"{one} {'is not heard by' if outward else 'does not hear'} {','.join(others)}")
-        self._cut([(one, other) if outward else (other, one) for other in others])
-
-    def _crash(self) -> None:
-        """kill -9 of a server."""
-        machine = self._some_machine()
-        if machine is not None:
-            self._world.crash(machine)
-
-    def _restart(self) -> None:
-        """An operator restarts a server."""
-        machine = self._some_machine()
-        if machine is not None:
-            self._world.stop(machine)
-
-    def _power(self) -> None:
-        """A machine loses power, seldom all of them at once."""
-        if self._chance.random() < 0.1:
-            for each in self._world.machines.values():
-                self._world.crash(each, power=True)
+    def _abandon(self, machine: Machine) -> None:
+        """Leave a server broken for ever, in one way or another."""
+        world = self._world
+        machine.abandoned = True
+        fate = world.chance.stream(f"fate/{machine.name}").choice(ABANDONED)
+        world.trace.add(machine.name, f"stays broken: {fate}")
+        if fate == "down" or machine.process is None:
+            world.crash(machine, power=True)
+        elif fate == "cut off":
+            for way in against_the_rest([machine.name], self._chaos.everybody()):
+                world.links.cut(*way)
+        elif fate == "does not hear":
+            for server in self._chaos.servers():
+                if server != machine.name:
+                    world.links.cut(server, machine.name)
+        elif fate == "stands still":
+            if not machine.process.paused:
+                world.loop.pause(machine.process)
         else:
-            machine = self._some_machine()
-            if machine is not None:
-                self._world.crash(machine, power=True)
-
-    def _pause_server(self) -> None:
-        machine = self._some_machine()
-        if machine is not None and machine.process is not None:
-            self._world.pause(machine.process, self._chance.uniform(0.05, SERVER_PAUSE_SECONDS_MAX))
-
-    def _pause_client(self) -> None:
-        clients = self._clients()
-        if clients:
-            self._world.pause(self._chance.choice(clients), self._chance.uniform(0.05, CLIENT_PAUSE_SECONDS_MAX))
-
-    def _crash_client(self) -> None:
-        clients = self._clients()
-        if clients:
-            self._crash_client_process(self._chance.choice(clients), silent=self._chance.random() < 0.5)
-
-    def _reset(self) -> None:
-        names = list(self._world.machines)
-        if len(names) > 1 and self._chance.random() < 0.5:
-            one, other = self._chance.sample(names, 2)
-            self._world.trace.add("*", f"connections between {one} and {other} break")
-            self._world.fabric.reset(one, other)
-        else:
-            self._world.reset_connection(self._chance)
-
-    def _slow_disk(self) -> None:
-        machine = self._chance.choice(list(self._world.machines.values()))
-        machine.disk_seconds_mean = self._chance.expovariate(1.0 / SLOW_DISK_SECONDS_MEAN) + 0.001
-        self._world.trace.add(machine.name, f"disk takes {machine.disk_seconds_mean:.3f} s")
-
-    def _hung_disk(self) -> None:
-        machine = self._chance.choice(list(self._world.machines.values()))
-        machine.disk_stall_seconds = self._chance.uniform(0.2, HUNG_DISK_SECONDS_MAX)
-        self._world.trace.add(machine.name, f"disk hangs for {machine.disk_stall_seconds:.3f} s")
-
-    def _failing_disk(self) -> None:
-        machine = self._some_machine()
-        if machine is not None:
-            machine.disk.fail_next = DiskFailed(self._chance.choice(("input/output error", "no space left on device")))
-
-    def _crash_point(self) -> None:
-        """Crash between two particular operations on the disk."""
-        machine = self._some_machine()
-        if machine is not None:
-            machine.disk.crash_at = machine.disk.operations + self._chance.randint(0, CRASH_POINT_AHEAD_MAX)
-
-    def _clock_jump(self) -> None:
-        machine = self._chance.choice(list(self._world.machines.values()))
-        machine.wall_skew_ms = self._chance.randint(-CLOCK_JUMP_MS_MAX, CLOCK_JUMP_MS_MAX)
-        self._world.trace.add(machine.name, f"wall clock jumps by {machine.wall_skew_ms} ms")
-
-    # Inside.
-
-    @property
-    def _links(self) -> Links:
-        return self._world.links
-
-    def _names(self) -> list[str]:
-        return [*map(str, self._world.machines), *(client.name for client in self._clients())]
-
-    def _some_machine(self) -> Machine | None:
-        """A running server, the leader more often than chance would have it."""
-        running = [machine for machine in self._world.machines.values() if machine.running]
-        if not running:
-            return None
-        leader = self._leader()
-        if leader is not None and self._chance.random() < 0.4:
-            return leader
-        return self._chance.choice(running)
-
-    def _leader(self) -> Machine | None:
-        for machine in self._world.machines.values():
-            if machine.running and machine.server is not None and machine.server.replica.core.role is Role.LEADER:
-                return machine
-        return None
-
-    def _cut(self, ways: list[tuple[str, str]]) -> None:
-        """Cut some ways for some time."""
-        for way in ways:
-            self._links.cut(*way)
-        self._links.later(self._chance.expovariate(1.0 / self._plan.cut_seconds), self._mend, ways)
-
-    def _mend(self, ways: list[tuple[str, str]]) -> None:
-        if not self._over:
-            self._world.trace.add("*", "a partition ends")
-            self._links.mend(ways)
+            machine.disk_stall_seconds = FOR_EVER_SECONDS

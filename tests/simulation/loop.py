@@ -14,11 +14,13 @@ import heapq
 import itertools
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, TypeVar
 
+import sniffio
 from anyio._backends import _asyncio as anyio_backend
 
 T = TypeVar("T")
@@ -38,6 +40,13 @@ class Livelock(Exception):
     """Callbacks keep each other busy and time does not pass."""
 
 
+class Ended(BaseException):
+    """The process that runs was ended in the middle of its callback; this unwinds what is left of it.
+
+    Passes through all of the product's own handlers, and through the loop's.
+    """
+
+
 class Refused(RuntimeError):
     """The code under simulation asked for something that only the real world has."""
 
@@ -45,17 +54,36 @@ class Refused(RuntimeError):
 class Process:
     """One simulated operating-system process. A restart is a new one of the same name."""
 
-    __slots__ = ("after_step", "context", "dead", "held", "name", "paused", "pauses", "resumed_at", "tasks")
+    __slots__ = (
+        "after_step",
+        "busy",
+        "context",
+        "dead",
+        "held",
+        "name",
+        "paused",
+        "pauses",
+        "rate",
+        "resumed_at",
+        "step_seconds",
+        "tasks",
+    )
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, rate: float = 1.0) -> None:
         self.name = name
+        self.rate = rate
+        """How fast its monotonic clock runs. Fixed: a clock that changed its rate would have to jump."""
         self.dead = False
         self.paused = False
+        self.step_seconds = 0.0
+        """What each of its callbacks costs; above 0 on a machine whose processor is wanted elsewhere."""
+        self.busy = False
+        """Its last callback is still being paid for: the next ones wait in `held`."""
         self.pauses = 0
         """How often it was paused so far."""
         self.resumed_at = -1.0
-        self.held: list[asyncio.Handle] = []
-        """What would have run while the process was paused, in order."""
+        self.held: deque[asyncio.Handle] = deque()
+        """What would have run while the process was paused or busy, in order."""
         self.tasks: set[asyncio.Task[Any]] = set()
         """Kept alive until the run ends: a task that is collected runs its `finally` clauses, which
         the code of a crashed process must not do."""
@@ -106,7 +134,10 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def __init__(self) -> None:
         super().__init__()
-        self._now = 0.0
+        self.now = 0.0
+        """The true time. What a process calls time is in `time`."""
+        self.clocks_differ = False
+        """Some process's clock has a rate of its own. Set before anything runs."""
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._sequence = itertools.count()
         self._cancelled_timers = 0
@@ -120,7 +151,11 @@ class SimLoop(asyncio.BaseEventLoop):
         self.set_exception_handler(self._on_exception)
 
     def time(self) -> float:
-        return self._now
+        """The monotonic clock of the process that asks."""
+        if not self.clocks_differ:
+            return self.now
+        process = PROCESS.get()
+        return self.now if process is None else self.now * process.rate
 
     # -- scheduling ------------------------------------------------------------------------------
 
@@ -140,10 +175,24 @@ class SimLoop(asyncio.BaseEventLoop):
     def call_at(
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        if not self.clocks_differ:
+            return self._at(when, callback, args, context)
+        process = PROCESS.get() if context is None else context.get(PROCESS)
+        return self._at(when if process is None else when / process.rate, callback, args, context)
+
+    def call_at_true_time(
+        self, when: float, callback: Callable[..., Any], *args: Any, context: Context
+    ) -> asyncio.TimerHandle:
+        """`call_at` for the world outside: `when` is by no process's clock, whoever's context it is."""
+        return self._at(when, callback, args, context)
+
+    def _at(
+        self, due: float, callback: Callable[..., Any], args: tuple[Any, ...], context: Context | None
+    ) -> asyncio.TimerHandle:
+        handle = asyncio.TimerHandle(due, callback, args, self, context)
         if not self._disposed:
             handle._scheduled = True
-            heapq.heappush(self._timers, (when, next(self._sequence), handle))
+            heapq.heappush(self._timers, (due, next(self._sequence), handle))
         return handle
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
@@ -173,12 +222,12 @@ class SimLoop(asyncio.BaseEventLoop):
                 heapq.heappop(timers)
                 self._cancelled_timers -= 1
             if timers:
-                self._now = max(self._now, timers[0][0])
+                self.now = max(self.now, timers[0][0])
             elif not self._stopping:
                 raise Deadlock("nothing is scheduled any more")
-        self._now += PASS_SECONDS
+        self.now += PASS_SECONDS
         self._idle_passes += 1
-        while timers and timers[0][0] <= self._now:
+        while timers and timers[0][0] <= self.now:
             handle = heapq.heappop(timers)[2]
             handle._scheduled = False
             if handle._cancelled:
@@ -189,26 +238,46 @@ class SimLoop(asyncio.BaseEventLoop):
         if self._idle_passes > PASSES_PER_INSTANT_MAX:
             raise Livelock(f"{PASSES_PER_INSTANT_MAX} passes without a timer; next in line: {list(ready)[:3]}")
         for _ in range(len(ready)):
-            self._step(ready.popleft())
+            handle = ready.popleft()
+            if not handle._cancelled:
+                self._step(handle)
 
     def _step(self, handle: asyncio.Handle) -> None:
-        if handle._cancelled:
-            return
-        process = handle._context.get(PROCESS)
-        if process is None:
-            handle._run()
-        else:
+        context = handle._context
+        process = context.get(PROCESS)
+        if process is not None:
             if process.dead:
                 return
-            if process.paused:
+            if process.paused or process.busy:
                 process.held.append(handle)
                 return
             self.steps += 1
-            handle._run()
-            if process.after_step is not None and not process.dead:
-                process.after_step()
+            if process.step_seconds:
+                self._keep_busy(process)
+        # As `Handle._run` does, a frame less deep: this runs thousands of times per simulated second.
+        try:
+            context.run(handle._callback, *handle._args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._on_exception(self, {"exception": error})
+        if process is not None and process.after_step is not None and not process.dead:
+            process.after_step()
         if self.failure is not None:
             raise self.failure
+
+    def _keep_busy(self, process: Process) -> None:
+        """The callback that begins now takes its time; those behind it wait until then."""
+        process.busy = True
+        self._at(self.now + process.step_seconds, self._step_next, (process,), WORLD)
+
+    def _step_next(self, process: Process) -> None:
+        process.busy = False
+        # While it is paused, too, it has nothing to run: `resume` brings back all that is held.
+        while process.held and not process.busy and not process.paused and not process.dead:
+            handle = process.held.popleft()
+            if not handle._cancelled:
+                self._step(handle)
 
     # -- processes -------------------------------------------------------------------------------
 
@@ -228,7 +297,9 @@ class SimLoop(asyncio.BaseEventLoop):
     def resume(self, process: Process) -> None:
         """Run what `process` missed, in the order in which it was due."""
         process.paused = False
-        process.resumed_at = self._now
+        process.resumed_at = self.now
+        if process.busy:
+            return  # what it is paying for comes first; then `_step_next` runs what is held
         # Before what has become ready since: that is younger.
         self._ready.extendleft(reversed(process.held))
         process.held.clear()
@@ -245,7 +316,7 @@ class SimLoop(asyncio.BaseEventLoop):
 
         Raises what `main` raises, or the first failure noticed anywhere, or `Deadlock`.
         """
-        with _fixed_order():
+        with _fixed_order(), _known_library():
             collecting = gc.isenabled()
             gc.disable()
             try:
@@ -269,6 +340,8 @@ class SimLoop(asyncio.BaseEventLoop):
         if self._disposed:
             return
         error = context.get("exception")
+        if isinstance(error, Ended):
+            return
         self.fail(error if error is not None else RuntimeError(str(context.get("message"))))
 
     def _dispose(self) -> None:
@@ -318,6 +391,17 @@ def _fixed_order() -> Iterator[None]:
         yield
     finally:
         anyio_backend.CancelScope = scope  # type: ignore[misc]
+
+
+@contextmanager
+def _known_library() -> Iterator[None]:
+    """Let anyio know without looking for it that asyncio is what runs: it asks at each of its calls."""
+    before = sniffio.thread_local.name
+    sniffio.thread_local.name = "asyncio"
+    try:
+        yield
+    finally:
+        sniffio.thread_local.name = before
 
 
 @contextmanager

@@ -11,17 +11,22 @@ from typing import TYPE_CHECKING, TypeVar
 
 from jkcs_server.tree.machine import TreeMachine
 from journal.errors import StorageError
-from journal.raft.messages import Message
+from journal.raft.messages import AppendReply, Message
 from journal.raft.ready import Role
 from journal.replica import Replica
 from journal.storage.metadata import META_NAME, Metadata
 from journal.storage.store import Store
-from journal.values import Entry, HardState, Index, NodeId
+from journal.values import Configuration, Entry, HardState, Index, NodeId
+from tests.simulation.checkers.answers import AnswerChecker
+from tests.simulation.checkers.bounds import STEPS_BETWEEN, bounds_of, check_bounds, check_office, check_owners
 from tests.simulation.checkers.durability import DurabilityChecker, DurableLog
 from tests.simulation.checkers.ghost import GhostTree
 from tests.simulation.checkers.raft import RaftChecker
+from tests.simulation.checkers.recovery import SYNCS_BETWEEN, Owner, RecoveryChecker, torn_copy
 from tests.simulation.checkers.sessions import SessionChecker
+from tests.simulation.crash_points import CrashPoints
 from tests.simulation.loop import SimLoop
+from tests.simulation.reach import Reach
 from tests.simulation.trace import Trace, Violation
 
 if TYPE_CHECKING:
@@ -36,11 +41,22 @@ READ_BYTES = 1 << 20
 class CoreView:
     """A server's core as the Raft checker wants to see it."""
 
-    __slots__ = ("_core", "_replica")
+    __slots__ = ("_core", "_last", "_replica", "_state")
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
         self._core = replica.core
+        self._state = replica.core._state
+        self._last: tuple[object, ...] = ()
+
+    def has_moved(self) -> bool:
+        """Whether anything that is looked at after each step has changed since this was last asked."""
+        state = self._state
+        now = (state.term, state.commit, self._replica.applied, state.role)
+        if now == self._last:
+            return False
+        self._last = now
+        return True
 
     @property
     def leads(self) -> bool:
@@ -62,6 +78,21 @@ class CoreView:
     def last_index(self) -> int:
         return self._core.last_index
 
+    @property
+    def matches(self) -> tuple[int, ...]:
+        leader = self._core._leader
+        return () if leader is None else tuple([progress.match for progress in leader._in_order])
+
+    @property
+    def heard_at(self) -> list[float]:
+        """When a leader last heard each of its peers."""
+        leader = self._core._leader
+        return [] if leader is None else [progress.heard_at for progress in leader._in_order]
+
+    @property
+    def configuration(self) -> Configuration:
+        return self._core._state.configuration
+
     def term_at(self, index: int) -> int | None:
         return self._core._state.log.term_at(Index(index))
 
@@ -70,14 +101,27 @@ class WorldObserver:
     """Implements `tests.simulation.world.Observer` with all checkers that watch servers."""
 
     def __init__(self, loop: SimLoop, trace: Trace) -> None:
-        self.sessions = SessionChecker(loop.time)
+        self.sessions = SessionChecker(lambda: loop.now)
         self.raft = RaftChecker()
         self.ghost = GhostTree(self.sessions)
+        self.answers = AnswerChecker(self.ghost)
+        self.recovery = RecoveryChecker()
         self.durability: DurabilityChecker
-        """Set by `watch_disks`."""
+        """Set by `watch_disks`, like all that looks at disks."""
         self._loop = loop
         self._trace = trace
         self._views: dict[NodeId, CoreView] = {}
+        self._steps: dict[NodeId, int] = {}
+        self._machines: dict[NodeId, Machine] = {}
+        self.reach: Reach
+        self.crash_points: CrashPoints
+        """Both set by `bind`."""
+        self._hard_state: Callable[[NodeId], HardState]
+
+    def bind(self, reach: Reach, crash_points: CrashPoints) -> None:
+        """Whom to tell of the moments that are seen here. Before any server is started."""
+        self.reach = reach
+        self.crash_points = crash_points
 
     def watch_disks(self, machines: dict[NodeId, Machine]) -> None:
         """Follow what becomes durable. Before any server is started."""
@@ -89,7 +133,9 @@ class WorldObserver:
             except StorageError:
                 return HardState()
 
-        self.durability = DurabilityChecker(tuple(machines), hard_state)
+        self._machines = machines
+        self._hard_state = hard_state
+        self.durability = DurabilityChecker(machines, hard_state)
         for machine in machines.values():
             self._watch_disk(machine)
 
@@ -98,11 +144,25 @@ class WorldObserver:
             if name.startswith(LOG_PREFIX):
                 for _, data in written:
                     self.durability.logs[machine.name].on_written(data)
+            elif name == META_NAME:
+                self._safely(lambda: self.durability.on_hard_state(machine.name))
 
         def on_names() -> None:
             log = self.durability.logs[machine.name]
             log.snapshot = max(log.snapshot, _newest_snapshot(machine.disk.names()))
 
+        sync = machine.disk.sync
+        syncs = 0
+
+        def watched_sync(name: str) -> None:
+            nonlocal syncs
+            syncs += name.startswith(LOG_PREFIX)
+            if syncs % SYNCS_BETWEEN == 0 and self.recovery.knows(machine.name):
+                self._safely(lambda: self._rehearse(machine.name))
+            sync(name)
+
+        # Set on the instance: here a write is under way, which no later moment shows.
+        machine.disk.sync = watched_sync  # type: ignore[method-assign]
         machine.disk.on_durable = on_durable
         machine.disk.on_names = on_names
 
@@ -113,24 +173,82 @@ class WorldObserver:
         assert server is not None
         view = self._views[machine.name] = CoreView(server.replica)
         self.raft.on_start(machine.name, view)
-        found = _durable_log(server.store)
+        found = durable_log(server.store)
         found.snapshot = _newest_snapshot(machine.disk.names())
-        self.durability.on_recovered(machine.name, found, self.raft.newest)
+        if machine.rotted:
+            self.durability.logs[machine.name] = found
+        else:
+            self.durability.on_recovered(machine.name, found, self.raft.newest)
         self._trace.add(machine.name, f"is up in term {view.term}, log to {view.last_index}, applied {view.applied}")
-        self.ghost.check_state(machine.name, server.machine)
+        self.ghost.check_snapshot(machine.name, server.machine)
+        owner = Owner(server.store._metadata.identity, server.replica._limits, server.store.configuration)
+        self.recovery.on_boot(machine.name, owner)
+        self._steps[machine.name] = 0
         self._stand_before_apply(machine.name, server.machine)
+        self.crash_points.reach(machine.name, "start.recovered")
 
     def on_step(self, machine: Machine) -> None:
         node = machine.name
         view = self._views[node]
+        if view.has_moved():
+            self._on_moved(machine, view)
+        self._steps[node] += 1
+        if self._steps[node] % STEPS_BETWEEN == 0 and machine.server is not None:
+            check_bounds(node, bounds_of(machine.server, machine.server.replica._limits))
+            check_owners(node, machine.server)
+            self._check_office(machine, view)
+        due = self.recovery.due()
+        if due is not None:
+            self._rehearse(due)
+
+    def _on_moved(self, machine: Machine, view: CoreView) -> None:
+        """Something that a step can break has changed."""
+        node = machine.name
+        before = self.raft.newest.index
+        self.reach.on_step(machine)
         committed = self.raft.on_step(node, view)
+        if view.leads:
+            self.raft.check_elected(node, view.term, view.configuration)
         if committed is not None:
-            self.durability.on_commit(committed)
+            self.durability.on_commit(committed, view.configuration)
             self._trace.add(node, f"commits {committed.index} in term {committed.term}")
+            self.reach.on_commit(view, before, committed.index)
+            self.crash_points.reach(node, "commit.advance")
 
     def on_send(self, sender: NodeId, to: NodeId, message: Message) -> None:
         self.raft.on_send(sender, to, message)
         self.durability.on_send(sender, to, message)
+        if type(message) is AppendReply and not message.refused and message.match:
+            leader = self._views.get(to)
+            if leader is not None and leader.leads and leader.term == message.term:
+                self.durability.check_acknowledged_is(sender, message.match, to, leader.term_at(message.match))
+
+    def _check_office(self, machine: Machine, view: CoreView) -> None:
+        assert machine.server is not None and machine.process is not None
+        if view.leads:
+            # A process that stood still has heard nobody, and is given its time again.
+            rate = machine.process.rate
+            heard_at = [max(heard, machine.process.resumed_at * rate) for heard in view.heard_at]
+            check_office(
+                machine.name,
+                heard_at,
+                len(view.configuration.voters),
+                machine.server.replica._timing,
+                self._loop.now * rate,
+            )
+
+    def _rehearse(self, node: NodeId) -> None:
+        """Start a copy of a machine on what is durable now. Of a damaged disk nothing is asked."""
+        if self._machines[node].rotted:
+            return
+        self.recovery.check(
+            node,
+            torn_copy(self._machines[node].disk),
+            self.durability.logs[node],
+            self.raft.newest,
+            self._hard_state(node),
+            durable_log,
+        )
 
     # Before the machine.
 
@@ -138,16 +256,19 @@ class WorldObserver:
         apply, restore = machine.apply, machine.restore
 
         def watched_apply(entry: Entry) -> None:
+            self.crash_points.reach(node, "apply.before")
             if self._safely(lambda: self.raft.on_apply(node, entry)):
+                self.reach.on_first_apply(node, entry, machine)
                 self._safely(lambda: self.ghost.on_first_apply(entry))
                 self._trace.add(node, f"applies {entry.first}-{entry.last} {entry.kind.name} of term {entry.term}")
             apply(entry)
             self._safely(lambda: self.ghost.check_applied(node, entry, machine))
+            self.crash_points.reach(node, "apply.after")
 
         def watched_restore(chunks: Iterable[bytes]) -> None:
             restore(chunks)
             self._trace.add(node, f"restores a snapshot at {machine.applied}")
-            self._safely(lambda: self.ghost.check_state(node, machine))
+            self._safely(lambda: self.ghost.check_snapshot(node, machine))
 
         # Set on the instance: whoever calls the machine by name meets these first.
         machine.apply = watched_apply  # type: ignore[method-assign]
@@ -167,7 +288,7 @@ def _newest_snapshot(names: list[str]) -> int:
     return max((int(index) for index in indices if index.isdigit()), default=0)
 
 
-def _durable_log(store: Store) -> DurableLog:
+def durable_log(store: Store) -> DurableLog:
     """What a store has found, told record by record."""
     log = DurableLog()
     index = store.start.index

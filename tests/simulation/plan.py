@@ -12,19 +12,50 @@ from dataclasses import dataclass
 from journal.limits import Limits, Timing
 from tests.simulation.chance import Chance
 
-SERVERS = (3, 3, 3, 3, 3, 3, 5, 5, 1)
-CHAOS_SECONDS = 12.0
+SERVERS = (3, 3, 3, 3, 3, 3, 3, 5, 1)
+CHAOS_SECONDS = 20.0
 KIB = 1024
+PACES = (1.0, 5.0, 10.0, 10.0, 20.0, 20.0)
+"""A busy run meets more races, a calm one more faults in the same time of our processor."""
 
-PACKET_FAULTS = ("drop", "delay", "duplicate", "reorder")
-EVENT_FAULTS = (
-    *("partition", "one_way", "reset"),
-    *("crash", "power", "restart", "pause_server"),
-    *("pause_client", "crash_client"),
+PACKET_FAULTS = ("drop", "delay", "duplicate", "reorder", "replay", "corrupt", "half_frame")
+"""There all the time, each packet with some chance."""
+LINK_FAULTS = (
+    *("partition", "halves", "leader_alone", "without_leader", "bridge", "one_way", "flapping", "client_cut"),
+    *("clog", "swizzle_clog", "reset"),
 )
-DISK_FAULTS = ("slow_disk", "hung_disk", "failing_disk", "crash_point")
-OTHER_FAULTS = ("clock_jump",)
-ALL_FAULTS = PACKET_FAULTS + EVENT_FAULTS + DISK_FAULTS + OTHER_FAULTS
+PROCESS_FAULTS = (
+    *("crash", "crash_loop", "crash_all", "power", "power_all", "lost_names", "restart", "crash_point"),
+    *("pause_server", "slow_cpu", "pause_client", "crash_client"),
+)
+DISK_FAULTS = (
+    *("slow_disk", "hung_disk", "failing_disk", "failing_sync", "unreadable_disk", "disk_full"),
+    *("rot_log", "rot_snapshot"),
+)
+CLOCK_FAULTS = ("clock_jump", "clock_strobe", "clock_drift")
+ADMIN_FAULTS = ("transfer", "snapshot_now", "prefer_leader")
+REQUESTED_FAULTS = ("change_role",)
+"""Only where they are asked for by name: a voter that becomes an observer while it is down does not learn of it."""
+EVENT_FAULTS = (
+    *LINK_FAULTS,
+    *PROCESS_FAULTS,
+    *DISK_FAULTS,
+    *(kind for kind in CLOCK_FAULTS if kind != "clock_drift"),
+    *ADMIN_FAULTS,
+    *REQUESTED_FAULTS,
+)
+"""What happens at some moments; each is a row of a table in `faults.py`."""
+DRAWN_FAULTS = PACKET_FAULTS + LINK_FAULTS + PROCESS_FAULTS + DISK_FAULTS + CLOCK_FAULTS + ADMIN_FAULTS
+ALL_FAULTS = DRAWN_FAULTS + REQUESTED_FAULTS
+ROLES = (
+    *("registers", "registers", "directories", "directories", "tree", "reader", "watcher", "watcher"),
+    *("locker", "locker", "locker", "reckless", "quitter"),
+)
+"""What the clients do, one each."""
+CODEC_EVERY = 10
+"""One seed in so many lets servers talk through the production codec."""
+CORE_EVERY = 3
+"""One seed in so many heals no more servers than it must."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +65,26 @@ class Plan:
     seed: int
     servers: int
     faults: tuple[str, ...]
-    """Sorted. Events and disk faults happen about once in `fault_seconds`."""
+    """Sorted."""
+    drawn: tuple[str, ...]
+    """Those that the seed drew, of which `faults` may be a part. Sorted. An event is drawn from these even
+    when it is then left out, so that leaving some out does not change what and when the others are."""
+    roles: tuple[str, ...]
+    """What each client does."""
+    pace: float
+    """How much longer than at the busiest the clients wait between their calls."""
+    codec: bool
+    """Servers' messages travel as the production codec's bytes."""
+    random_core: bool
+    """In the end only as many servers are healed as are needed to go on; the others stay as they are."""
     fault_seconds: float
     chaos_seconds: float
     drop_rate: float
     duplicate_rate: float
     reorder_rate: float
+    replay_rate: float
+    corrupt_rate: float
+    half_frame_rate: float
     slow_rate: float
     disk_seconds: float
     """Mean duration of a sync."""
@@ -53,29 +98,94 @@ class Plan:
 
     def describe(self) -> str:
         return (
-            f"{self.servers} servers, faults: {', '.join(self.faults) or 'none'}; "
+            f"{self.servers} servers, pace 1/{self.pace:g}, faults: {', '.join(self.faults) or 'none'}; "
             f"snapshot every {self.limits.snapshot_entries}, segments of {self.limits.segment_bytes}"
         )
 
 
-def draw(seed: int, *, faults: frozenset[str] | None = None) -> Plan:
-    """The plan of a seed; `faults` narrows it to some kinds."""
+@dataclass(frozen=True, slots=True)
+class Narrowing:
+    """What is taken away from a seed's plan, to see how little of it still fails. None: nothing."""
+
+    faults: frozenset[str] | None = None
+    skip_events: frozenset[int] = frozenset()
+    """Numbers of single fault events that do not happen."""
+    roles: tuple[str, ...] | None = None
+    servers: int | None = None
+    seconds: float | None = None
+    """Of chaos."""
+
+    def options(self) -> str:
+        """The command line's options that say the same."""
+        parts = []
+        if self.faults is not None:
+            parts.append(f"--faults {','.join(sorted(self.faults)) or 'none'}")
+        if self.skip_events:
+            parts.append(f"--skip-events {ranges_of(self.skip_events)}")
+        if self.roles is not None:
+            parts.append(f"--roles {','.join(self.roles) or 'none'}")
+        if self.servers is not None:
+            parts.append(f"--servers {self.servers}")
+        if self.seconds is not None:
+            parts.append(f"--seconds {self.seconds:g}")
+        return " ".join(parts)
+
+
+def ranges_of(numbers: frozenset[int]) -> str:
+    """`1,4-9` for 1 and 4 to 9."""
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and parts[-1][-1] == number - 1:
+            parts[-1] = [parts[-1][0], number]
+        else:
+            parts.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
+
+
+def numbers_in(text: str) -> frozenset[int]:
+    """The reverse of `ranges_of`. Raises ValueError."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        found.update(range(int(first), int(last if dash else first) + 1))
+    return frozenset(found)
+
+
+NOTHING_TAKEN = Narrowing()
+
+
+def draw(seed: int, narrowing: Narrowing = NOTHING_TAKEN) -> Plan:
+    """The plan of a seed, or of what is left of it."""
+    faults = narrowing.faults
     chance = Chance(seed).stream("plan")
     drawn = _draw_faults(chance)
     servers = chance.choice(SERVERS)
+    if faults is not None:
+        drawn |= faults & frozenset(REQUESTED_FAULTS)
+    kept = drawn if faults is None else drawn & faults
+    chaos_seconds = CHAOS_SECONDS * chance.uniform(0.5, 1.5)
     plan = Plan(
         seed=seed,
-        servers=servers,
-        faults=tuple(sorted(drawn if faults is None else drawn & faults)),
+        servers=servers if narrowing.servers is None else narrowing.servers,
+        faults=tuple(sorted(kept)),
+        drawn=tuple(sorted(drawn)),
+        roles=ROLES if narrowing.roles is None else narrowing.roles,
+        pace=chance.choice(PACES),
+        codec=seed % CODEC_EVERY == 0 or bool(drawn & {"corrupt", "half_frame"}),
+        # A quorum of fewer voters is another one: then all are healed.
+        random_core=seed % CORE_EVERY == 0 and "change_role" not in drawn,
         fault_seconds=chance.choice((0.4, 1.0, 2.0)),
-        chaos_seconds=CHAOS_SECONDS * chance.uniform(0.5, 1.5),
+        chaos_seconds=chaos_seconds if narrowing.seconds is None else narrowing.seconds,
         drop_rate=chance.choice((0.01, 0.05, 0.2)),
         duplicate_rate=chance.choice((0.02, 0.2)),
         reorder_rate=chance.choice((0.05, 0.3)),
+        replay_rate=chance.choice((0.01, 0.1)),
+        corrupt_rate=chance.choice((0.001, 0.01)),
+        half_frame_rate=chance.choice((0.001, 0.01)),
         slow_rate=chance.choice((0.01, 0.05, 0.2)),
         disk_seconds=chance.choice((0.0005, 0.002, 0.01)),
-        down_seconds=chance.choice((0.1, 0.8, 3.0)),
-        cut_seconds=chance.choice((0.3, 1.5, 4.0)),
+        down_seconds=chance.choice((0.1, 0.8, 3.0, 6.0)),
+        cut_seconds=chance.choice((0.3, 1.5, 4.0, 8.0)),
         limits=_draw_limits(chance),
         # With few heartbeats in an election timeout an isolated leader stays in office longer than it should.
         timing=Timing(heartbeat_interval=chance.choice((0.05, 0.1, 0.19))),
@@ -88,8 +198,10 @@ def draw(seed: int, *, faults: frozenset[str] | None = None) -> Plan:
 def _draw_faults(chance: random.Random) -> frozenset[str]:
     if chance.random() < 0.1:
         return frozenset()
-    rate = chance.choice((0.15, 0.3, 0.6))
-    return frozenset(kind for kind in ALL_FAULTS if chance.random() < rate)
+    rate = chance.choice((0.08, 0.2, 0.4))
+    # Of crash points there are many, and an armed one may not be met.
+    rates = {"crash_point": min(1.0, 2.5 * rate)}
+    return frozenset(kind for kind in DRAWN_FAULTS if chance.random() < rates.get(kind, rate))
 
 
 def _draw_limits(chance: random.Random) -> Limits:
@@ -104,7 +216,7 @@ def _draw_limits(chance: random.Random) -> Limits:
         apply_bytes_max=chance.choice((1, 2 * KIB, 1024 * KIB)),
         log_memory_bytes_max=chance.choice((1, 4 * KIB, 1024 * KIB)),
         segment_bytes=record * chance.choice((2, 4)),
-        snapshot_entries=chance.choice((20, 50, 100, 400, 100_000)),
+        snapshot_entries=chance.choice((20, 20, 50, 100, 400, 100_000)),
         snapshot_chunk_bytes=chance.choice((256, 4 * KIB)),
         snapshot_chunks_in_flight_max=chance.choice((1, 4)),
         peer_frame_bytes_max=1024 * KIB,

@@ -1,8 +1,8 @@
 """One run of the simulator: chaos, then healing, then the demand that everything comes right.
 
-First only safety is asked for: whatever happens, no checker may object. Then all faults end, and within
-a bounded time there must be a leader, every open call must end, every session of a dead client must be
-gone, and all servers must hold the same state.
+First only safety is asked for: whatever happens, no checker may object. Then the faults end, for all
+servers or for a random quorum of them, and within a bounded time there must be a leader, every open call
+must end, every session of a dead client must be gone, and all healed servers must hold the same state.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ import asyncio
 import logging
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.simulation.faults import Faults
+from tests.simulation.acts import ACTS
+from tests.simulation.faults import Chaos, Faults
 from tests.simulation.loop import Deadlock, Livelock, SimLoop, quiet_disposal
 from tests.simulation.observer import WorldObserver
-from tests.simulation.plan import Plan, draw
+from tests.simulation.plan import NOTHING_TAKEN, Narrowing, Plan, draw
 from tests.simulation.trace import Trace, Violation
 from tests.simulation.workload import Workload
 from tests.simulation.world import World
@@ -25,12 +27,36 @@ from tests.simulation.world import World
 LIVENESS_ELECTIONS = 20
 """Election timeouts within which everything must be well after the faults have ended."""
 SESSION_SECONDS_MAX = 4.0
+SEARCH_EVERY = 20
 CALM_SECONDS = 1.0
 """The clients go on for so long after the faults have ended."""
 RUN_SECONDS_MAX = 300.0
 POLL_SECONDS = 0.05
 TRACE_LINES_SHOWN = 60
 FRAMES_SHOWN = 6
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened how often, in one run or in many."""
+
+    faults: Counter[str]
+    """By kind."""
+    points_reached: Counter[str]
+    """Crash points, by name."""
+    points_crashed: Counter[str]
+    states: Counter[str]
+    """Rare states, by name."""
+
+    @staticmethod
+    def nothing() -> Counts:
+        return Counts(Counter(), Counter(), Counter(), Counter())
+
+    def add(self, other: Counts) -> None:
+        self.faults += other.faults
+        self.points_reached += other.points_reached
+        self.points_crashed += other.points_crashed
+        self.states += other.states
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +77,32 @@ class Outcome:
     grants: int
     fingerprint: int
     """Of the whole trace: equal for equal runs."""
+    events: int
+    """Fault events drawn, those that were left out included."""
+    counts: Counts
     lines: tuple[str, ...]
 
 
-def run_seed(seed: int, *, faults: frozenset[str] | None = None, echo: Callable[[str], None] | None = None) -> Outcome:
-    """Run one seed to its end. Never raises for what the product does wrong: that is in the outcome."""
+def run_seed(
+    seed: int,
+    narrowing: Narrowing = NOTHING_TAKEN,
+    *,
+    search: bool | None = None,
+    echo: Callable[[str], None] | None = None,
+) -> Outcome:
+    """Run one seed to its end. Never raises for what the product does wrong: that is in the outcome.
+
+    `search`: whether the histories are also put through the full search for a linear order; None: one seed in
+    `SEARCH_EVERY`. The check by indices is made in every run.
+    """
     began = time.process_time()
-    plan = draw(seed, faults=faults)
+    plan = draw(seed, narrowing)
     # What the product would tell an operator is noise here, and costs time.
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
         with quiet_disposal():
-            run = _Run(plan, echo)
+            run = _Run(plan, narrowing.skip_events, seed % SEARCH_EVERY == 0 if search is None else search, echo)
             failure = run.execute()
             outcome = run.outcome(failure, time.process_time() - began)
             del run, failure  # to be collected here, where nobody hears it
@@ -75,15 +114,20 @@ def run_seed(seed: int, *, faults: frozenset[str] | None = None, echo: Callable[
 class _Run:
     """Everything of one run."""
 
-    def __init__(self, plan: Plan, echo: Callable[[str], None] | None) -> None:
+    def __init__(
+        self, plan: Plan, skip_events: frozenset[int], search: bool, echo: Callable[[str], None] | None
+    ) -> None:
         self._plan = plan
+        self._search = search
         self._loop = SimLoop()
-        self._trace = Trace(self._loop.time, echo=echo)
+        self._trace = Trace(lambda: self._loop.now, echo=echo)
         self._observer = WorldObserver(self._loop, self._trace)
         self._world = World(plan, self._loop, self._trace, self._observer)
         self._observer.watch_disks(self._world.machines)
+        self._observer.bind(self._world.reach, self._world.crash_points)
         self._load = Workload(self._world, self._observer)
-        self._faults = Faults(self._world, plan, self._load.processes, self._load.crash)
+        chaos = Chaos(self._world, plan, self._load.processes, self._load.crash)
+        self._faults = Faults(chaos, ACTS, skip_events)
 
     def execute(self) -> BaseException | None:
         try:
@@ -99,27 +143,34 @@ class _Run:
             self._plan,
             _name(failure),
             "" if failure is None else "".join(traceback.format_exception(failure)[-FRAMES_SHOWN:]).rstrip(),
-            self._loop.time(),
+            self._loop.now,
             cpu_seconds,
             self._loop.steps,
             self._load.calls,
             self._observer.raft.newest.index,
             self._load.locks.grants,
             self._trace.fingerprint,
+            self._faults.events,
+            Counts(
+                self._world.faults,
+                self._world.crash_points.reached,
+                self._world.crash_points.crashed,
+                self._world.reach.seen,
+            ),
             tuple(self._trace.lines)[-TRACE_LINES_SHOWN:] if failure is not None else (),
         )
 
     async def _main(self) -> None:
+        self._faults.begin()
         for machine in self._world.machines.values():
             self._world.start(machine)
         self._load.start()
-        self._faults.begin()
         await self._faults.rage(self._plan.chaos_seconds)
         self._faults.heal()
         await self._come_right()
-        self._load.check()
+        self._load.check(search=self._search)
         digests = set()
-        for machine in self._world.machines.values():
+        for machine in self._faults.core:
             assert machine.server is not None
             self._observer.ghost.check_final(machine.name, machine.server.machine)
             digests.add(machine.server.machine.digest())
@@ -144,21 +195,21 @@ class _Run:
         await self._eventually(bound, self._describe_lag, self._is_level)
 
     async def _eventually(self, seconds: float, complaint: str | Callable[[], str], holds: Callable[[], bool]) -> None:
-        deadline = self._loop.time() + seconds
+        deadline = self._loop.now + seconds
         while not holds():
-            if self._loop.time() >= deadline:
+            if self._loop.now >= deadline:
                 text = complaint if isinstance(complaint, str) else complaint()
                 raise Violation("LIVENESS", f"{seconds:.1f} s after the faults ended {text}")
             await asyncio.sleep(POLL_SECONDS)
 
     def _is_led(self) -> bool:
-        servers = [machine.server for machine in self._world.machines.values() if machine.running]
+        servers = [machine.server for machine in self._faults.core if machine.running]
         return any(server is not None and server.replica.leadership.serving for server in servers)
 
     def _is_level(self) -> bool:
-        """All servers have applied all that was ever applied, and nothing is under way."""
+        """All healed servers have applied all that was ever applied, and nothing is under way."""
         newest = self._observer.ghost.applied
-        servers = [machine.server for machine in self._world.machines.values()]
+        servers = [machine.server for machine in self._faults.core]
         return all(
             server is not None and server.replica.applied == newest == server.replica.core.last_index
             for server in servers
@@ -166,7 +217,7 @@ class _Run:
 
     def _describe_lag(self) -> str:
         lag = []
-        for machine in self._world.machines.values():
+        for machine in self._faults.core:
             if machine.server is None:
                 lag.append(f"{machine.name} is down")
             else:

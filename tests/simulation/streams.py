@@ -37,17 +37,23 @@ class _Pipe:
         self.in_flight = 0
         """Bytes written that the receiving process has not taken in."""
         self.closed = False
+        """Nothing that was not delivered ever will be. Set by `close`."""
         self.deliver: Callable[[bytes | None], None] = lambda data: None
         """Gets each piece, and None for the end."""
         self.split_rate = 0.3
         links.on_heal(self._flush)
 
+    def close(self) -> None:
+        self.closed = True
+        self._stalled.clear()
+        self._links.forget(self._flush)
+
     def write(self, data: bytes | None) -> None:
         for piece in self._pieces(data) if data is not None else (None,):
             self.in_flight += len(piece) if piece is not None else 0
-            self._last_arrival = max(self._last_arrival, self._links.loop.time() + self._links.delay())
+            self._last_arrival = max(self._last_arrival, self._links.loop.now + self._links.delay())
             # At exactly this time, not after a difference of it: rounding would let a piece overtake another.
-            self._links.loop.call_at(self._last_arrival, self._arrive, piece, context=WORLD)
+            self._links.loop.call_at_true_time(self._last_arrival, self._arrive, piece, context=WORLD)
 
     def _pieces(self, data: bytes) -> list[bytes]:
         chance = self._links.chance
@@ -85,6 +91,8 @@ class Connection:
         self.stream = SimStream(self)
         self.transport = SimTransport(self)
         self.broken = False
+        self.on_reply: Callable[[str], None] = lambda side: None
+        """Told "before" and "after" of each write of the server."""
         self.up.deliver = lambda data: self._enter(server, self._to_server, data)
         self.down.deliver = lambda data: self._enter(client, self._to_client, data)
 
@@ -97,14 +105,15 @@ class Connection:
         if self.broken:
             return
         self.broken = True
-        self.up.closed = self.down.closed = True
+        self.up.close()
+        self.down.close()
         for process, lost in ((self.client, self.stream.on_reset), (self.server, self.transport.on_reset)):
             self.links.later(self.links.delay(), self._enter, process, lost)
 
     def vanish(self, process: Process) -> None:
         """One end's machine is gone without a word: the other end finds out when it hears nothing."""
         pipe = self.down if process is self.server else self.up
-        pipe.closed = True
+        pipe.close()
 
     def _to_server(self, data: bytes | None) -> None:
         self.up.in_flight -= len(data or b"")
@@ -224,7 +233,9 @@ class SimTransport(asyncio.Transport):
             return
         data = bytes(data)
         if data:
+            self._connection.on_reply("before")
             self._connection.down.write(data)
+            self._connection.on_reply("after")
             if not self.writing_paused and self._connection.down.in_flight > self._high:
                 self.writing_paused = True
                 self._protocol.pause_writing()

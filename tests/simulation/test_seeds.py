@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from tests.simulation.__main__ import explain
+from tests.simulation.report import explain
 from tests.simulation.run import run_seed
 
 SEEDS = int(os.environ.get("JKCS_SIM_SEEDS", "60"))

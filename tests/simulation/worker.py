@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from journal.errors import DiskFailed, JournalError
-from tests.simulation.disk import Crash, SimDisk
-from tests.simulation.loop import WORLD, Process, SimLoop
+from tests.simulation.disk import SimDisk
+from tests.simulation.loop import WORLD, Ended, Process, SimLoop
 
 T = TypeVar("T")
 Job = tuple[Callable[[], Any], Callable[[Any, BaseException | None], None]]
@@ -47,6 +47,11 @@ class SimWorker:
         if len(self._jobs) == 1:
             self._begin()
 
+    @property
+    def busy(self) -> bool:
+        """A job is under way."""
+        return bool(self._jobs)
+
     def close(self) -> None:
         """Run out what was submitted, at once."""
         while self._jobs:
@@ -58,7 +63,7 @@ class SimWorker:
             self._disk.crash_at = self._disk.operations + operations
             try:
                 self._jobs[0][0]()
-            except (Crash, Exception):
+            except (Ended, Exception):
                 pass  # whatever it was, nobody is left to hear of it
             self._disk.crash_at = -1
         self._jobs.clear()
@@ -66,7 +71,7 @@ class SimWorker:
     def _begin(self) -> None:
         # The job belongs to the machine, not to the process's turn: a paused process's disk goes on,
         # and its result waits. So the timer carries no process.
-        self._loop.call_at(self._loop.time() + self._seconds(), self._run_first, context=WORLD)
+        self._loop.call_at_true_time(self._loop.now + self._seconds(), self._run_first, context=WORLD)
 
     def _run_first(self) -> None:
         if not self._process.dead and self._jobs:
@@ -80,7 +85,7 @@ class SimWorker:
         if error is None:
             try:
                 result = self._process.context.copy().run(job)
-            except Crash:
+            except Ended:
                 self._jobs.clear()
                 self._on_crash()
                 return

@@ -1,7 +1,7 @@
 """The clients of one run, and the record of what they were told.
 
 Each client runs in a simulated process of its own, opens one session after another and plays a role in
-each (`actors`). Every call and answer is noted with its true time; histories are judged when the run is
+each (`actors` and `roles_*`). Every call and answer is noted with its true time; histories are judged when the run is
 over. Knows nothing of servers' insides but what the observer keeps.
 """
 
@@ -15,16 +15,30 @@ import anyio
 
 from jkcs_client import connect
 from jkcs_client.protocol.errors import ClientClosed, RetryableError, SessionExpired
-from tests.simulation.actors import LOCKS, Actor, WriteRecord, fenced_key
-from tests.simulation.checkers.linearizability import Operation, check_registers
+from tests.simulation.actors import Actor, WriteRecord
+from tests.simulation.checkers.linearizability import Operation
 from tests.simulation.checkers.locks import LockBook, check_fenced_writes, check_no_orphans
+from tests.simulation.checkers.models import check_full
 from tests.simulation.checkers.watches import WatchLog
 from tests.simulation.loop import Process
 from tests.simulation.observer import WorldObserver
+from tests.simulation.roles_keys import DirectoryUser, Quitter, Reader, RegisterUser, TreeUser
+from tests.simulation.roles_locks import ALL_LOCKS, LockUser, RecklessUser, fenced_key
+from tests.simulation.roles_watches import WatchUser
 from tests.simulation.trace import Violation
 from tests.simulation.world import World
 
-ROLES = ("registers", "registers", "registers", "tree", "watcher", "locker", "locker", "locker")
+ROLES: dict[str, type[Actor]] = {
+    "registers": RegisterUser,
+    "directories": DirectoryUser,
+    "tree": TreeUser,
+    "reader": Reader,
+    "watcher": WatchUser,
+    "locker": LockUser,
+    "reckless": RecklessUser,
+    "quitter": Quitter,
+}
+"""By the names in a plan."""
 RESTART_SECONDS_MEAN = 0.5
 
 
@@ -34,21 +48,32 @@ class Workload:
     def __init__(self, world: World, observer: WorldObserver) -> None:
         self._world = world
         self.observer = observer
-        self._running: dict[Process, str] = {}
+        self._running: dict[Process, type[Actor]] = {}
         """Process -> role."""
         self._values = 0
-        self.stopping = False
-        """No new calls; those under way come to their end."""
+        self.pace = world.plan.pace
+        self._stopping_at: float | None = None
         self.registers: list[Operation] = []
+        self.directories: list[Operation] = []
         self.writes: list[WriteRecord] = []
         self.locks = LockBook()
         self.calls = 0
         self.watch_logs: dict[Process, WatchLog] = {}
         """The recursive watch of each client that has one now."""
+        self.history_events = world.plan.history_events
+
+    @property
+    def stopping(self) -> bool:
+        """No new calls; those under way come to their end."""
+        return self._stopping_at is not None
+
+    @stopping.setter
+    def stopping(self, stopping: bool) -> None:
+        self._stopping_at = self.now() if stopping else None
 
     def start(self) -> None:
-        for number, role in enumerate(ROLES, start=1):
-            self._start(f"c{number}", role)
+        for number, role in enumerate(self._world.plan.roles, start=1):
+            self._start(f"c{number}", ROLES[role])
 
     def processes(self) -> list[Process]:
         return list(self._running)
@@ -58,6 +83,7 @@ class Workload:
         role = self._running.pop(process)
         self.watch_logs.pop(process, None)
         self._world.crash_client(process, silent=silent)
+        self.observer.sessions.on_killed(process, held_lock=self.locks.holds(process))
         seconds = self._chance(f"restart/{process.name}/{self.calls}").expovariate(1.0 / RESTART_SECONDS_MEAN)
         self._world.links.later(seconds, self._start, process.name, role)
 
@@ -66,59 +92,71 @@ class Workload:
         return not self._running
 
     def unfinished(self) -> str:
-        return ", ".join(f"{process.name} ({role})" for process, role in self._running.items())
+        return ", ".join(f"{process.name} ({role.__name__})" for process, role in self._running.items())
 
     # When all is over.
 
-    def check(self) -> None:
-        """Judge the histories."""
-        ghost = self.observer.ghost
+    def check(self, *, search: bool) -> None:
+        """Judge the histories: by the indices of their answers, and with `search` by looking for an order too."""
+        ghost, sessions = self.observer.ghost, self.observer.sessions
+        answers = self.observer.answers
         for write in self.writes:
-            ghost.check_write(
+            answers.check_write(
                 write.what, write.value, acknowledged=write.acknowledged, refused=write.refused, index=write.index
             )
-        check_registers(self.registers)
-        for path in LOCKS:
-            states = ghost.histories.get(fenced_key(path), [])
+            if write.acknowledged:
+                (index,) = ghost.ok_writes[write.value]
+                answers.check_session(write.what, index, sessions.end_of(write.session))
+        if search:
+            check_full(self.registers, self.directories)
+        for path in ALL_LOCKS:
+            states = ghost.annals.histories.get(fenced_key(path), [])
             check_fenced_writes(path, [int(state.value.split(b":")[1]) for state in states if state.value])
             check_no_orphans(path, ghost.model.children(path))
+        assert self._stopping_at is not None
+        sessions.check_ends(self._stopping_at)
 
     # One client.
 
-    def _start(self, name: str, role: str) -> None:
+    def _start(self, name: str, role: type[Actor]) -> None:
         if self.stopping:
             return
         process = self._world.client(name)
         self._running[process] = role
-        seed = self._chance(f"{name}/{self._world.loop.time():.6f}")
+        seed = self._chance(f"{name}/{self._world.loop.now:.6f}")
         self._world.run_in(process, self._life(process, role, seed))
 
     def _chance(self, name: str) -> random.Random:
         return self._world.chance.stream(f"load/{name}")
 
-    async def _life(self, process: Process, role: str, chance: random.Random) -> None:
+    async def _life(self, process: Process, role: type[Actor], chance: random.Random) -> None:
         """One process: a session, and when that is lost another one."""
         while not self.stopping:
+            timeout = chance.choice((1.0, 2.0, 4.0))
             try:
                 async with connect(
                     self._world.url,
-                    session_timeout=chance.choice((1.0, 2.0, 4.0)),
+                    session_timeout=timeout,
                     request_timeout=chance.choice((1.0, 3.0, 10.0)),
                     dialer=self._world.dialer(process),
                     random=random.Random(chance.random()),
                 ) as client:
                     self._world.trace.add(process.name, f"has session {client.session_id}")
-                    self.observer.sessions.on_session(client.session_id, process, client.lost.is_set)
-                    await Actor(self, client, process, chance).act(role)
+                    self.verify(
+                        self.observer.sessions.on_session, client.session_id, process, client.lost.is_set, timeout
+                    )
+                    await role(self, client, process, chance).act()
             except (RetryableError, SessionExpired, ClientClosed) as error:
                 self._world.trace.add(process.name, f"starts over: {type(error).__name__}")
+                if isinstance(error, SessionExpired):
+                    self.see("client lost its session")
                 await anyio.sleep(chance.uniform(0.1, 0.5))
         self._running.pop(process, None)
 
     # What the actors write down.
 
     def now(self) -> float:
-        return self._world.loop.time()
+        return self._world.loop.now
 
     def value(self, who: str, size: int = 0) -> bytes:
         """A value that was never used before, at least `size` bytes long."""
@@ -132,6 +170,29 @@ class Workload:
         except Violation as violation:
             self._world.fail(violation)
             return None
+
+    def see(self, state: str) -> None:
+        self._world.reach.see(state)
+
+    def move(self, process: Process) -> None:
+        """Break a client's connection: its session goes on at another server."""
+        for connection in list(self._world.connections):
+            if connection.client is process and not connection.broken:
+                self.note(process.name, f"leaves {connection.server.name}")
+                del self._world.connections[connection]
+                connection.reset()
+
+    def freeze(self, process: Process, seconds: float) -> None:
+        """Let a client's process stand still for some time."""
+        self._world.links.later(0.0, self._world.pause, process, seconds)
+
+    def vanish(self, process: Process) -> None:
+        """End a client's process without a word; another takes its place."""
+        self._world.links.later(0.0, self._vanish, process)
+
+    def _vanish(self, process: Process) -> None:
+        if process in self._running:
+            self.crash(process, silent=True)
 
     def note(self, who: str, text: str) -> None:
         self._world.trace.add(who, text)

@@ -8,6 +8,7 @@ by itself.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
@@ -17,15 +18,17 @@ from anyio.abc import ByteStream
 from jkcs_client.address import Address
 from jkcs_server.config import NodeConfig
 from jkcs_server.server import Edges, Server
-from journal.errors import DiskFailed, StorageError
+from journal.errors import CorruptRecord, DiskFailed, StorageError
 from journal.raft.messages import Message
 from journal.values import NodeId
 from tests.simulation.chance import Chance
-from tests.simulation.disk import Crash, SimDisk
+from tests.simulation.crash_points import DISK_STEPS, CrashPoints, DiskSteps, send_names
+from tests.simulation.disk import SimDisk
 from tests.simulation.links import Links
-from tests.simulation.loop import Process, SimLoop
+from tests.simulation.loop import Ended, Process, SimLoop
 from tests.simulation.network import Fabric, SimNetwork
 from tests.simulation.plan import Plan
+from tests.simulation.reach import Reach
 from tests.simulation.streams import Connection
 from tests.simulation.trace import Trace, Violation
 from tests.simulation.worker import SimWorker
@@ -36,6 +39,9 @@ CONNECT_SECONDS_MAX = 3.0
 WALL_START_MS = 1_700_000_000_000
 CUT_OPERATIONS_MAX = 12
 HAND_OVER_SECONDS = 0.5
+CLOCK_RATE_ERROR_MAX = 0.05
+POINTS_OUTSIDE = ("commit.advance", "start.recovered")
+"""Crash points that are reached between two callbacks, where there is nothing to unwind."""
 
 
 class Observer(Protocol):
@@ -67,6 +73,13 @@ class Machine:
         self.powered = True
         """A machine without power does not even refuse connections."""
         self.starts = 0
+        self.rotted = False
+        """Something on its disk was damaged at rest: what it once promised may be gone."""
+        self.wrecked = False
+        """It refuses to start on what is left, and rightly so. It needs an operator, whom nobody plays here."""
+        self.abandoned = False
+        """It is never repaired again."""
+        self.clock_rate = 1.0
         self.wall_skew_ms = 0
         self.disk_seconds_mean = 0.001
         self.disk_stall_seconds = 0.0
@@ -83,16 +96,28 @@ class World:
     def __init__(self, plan: Plan, loop: SimLoop, trace: Trace, observer: Observer) -> None:
         self.plan = plan
         self.loop = loop
+        loop.clocks_differ = "clock_drift" in plan.faults
         self.trace = trace
         self.observer = observer
         self.chance = Chance(plan.seed)
         self.links = Links(loop, self.chance.stream("links"))
-        self.fabric = Fabric(self.links, plan.limits)
+        self.faults: Counter[str] = Counter()
+        """How many of each kind have happened."""
+        self.reach = Reach(lambda: self.machines)
+        self.crash_points = CrashPoints(self._end_at)
+        self.fabric = Fabric(self.links, plan.limits, codec=plan.codec)
         self.fabric.on_send = self._on_send
+        self.fabric.on_sent = self._on_sent
+        self.fabric.on_fault = self._count_fault
+        self.fabric.on_refused = lambda node: self.reach.see("frame refused")
         names = tuple(NodeId(f"n{number}") for number in range(1, plan.servers + 1))
         self.machines = {name: Machine(name, SimDisk(self.chance.stream(f"disk/{name}"))) for name in names}
         for machine in self.machines.values():
             machine.disk_seconds_mean = plan.disk_seconds
+            if "clock_drift" in plan.faults:
+                self._count_fault("clock_drift")
+                machine.clock_rate = self._draw_clock_rate(machine.name)
+            self._watch_steps(machine)
         self.peers = {str(name): (str(name), PEER_PORT) for name in names}
         self.url = "jkcs://" + ",".join(f"{name}:{CLIENT_PORT}" for name in names)
         self.connections: dict[Connection, None] = {}
@@ -103,29 +128,46 @@ class World:
 
     def start(self, machine: Machine) -> None:
         """Start a server process on whatever the machine's disk holds."""
-        assert machine.process is None, machine.name
+        assert machine.process is None and not machine.wrecked, machine.name
         machine.powered = True
         machine.stopping = False
         machine.starts += 1
-        machine.process = process = Process(machine.name)
+        machine.process = process = Process(machine.name, rate=machine.clock_rate)
         self.trace.add(machine.name, f"starts ({machine.starts})")
         self.run_in(process, self._boot(machine, process))
 
     async def _boot(self, machine: Machine, process: Process) -> None:
+        self.reach.before_boot(machine)
         try:
             server = self._build(machine, process)
         except StorageError as error:
-            self.fail(Violation("I11", f"{machine.name} cannot read its own disk: {error}"))
+            self._on_refused(machine, process, error)
             return
-        except (DiskFailed, Crash):
-            self.links.later(0.0, self.crash, machine)
+        except (DiskFailed, Ended) as error:
+            if isinstance(error, DiskFailed):
+                self.reach.see("start failed by the disk")
+            self.links.later(0.0, self._crash_if_same, machine, process, False)
             return
         machine.server = server
+        self.reach.on_boot(machine)
+        self.crash_points.stand_around(machine.name, server)
         self.observer.on_boot(machine)
+        if process.dead:
+            return  # a crash point: on its own feet, and no further
         process.after_step = lambda: self.observer.on_step(machine)
         # Connections of the last process that nobody has told of its end are refused now.
         self._end_connections(lambda connection: connection.server.name == machine.name and connection.server.dead)
         await server.start()
+
+    def _on_refused(self, machine: Machine, process: Process, error: StorageError) -> None:
+        """A server does not start on its disk: right only where that was damaged at rest."""
+        if not machine.rotted:
+            self.fail(Violation("I11", f"{machine.name} cannot read its own disk: {error}"))
+            return
+        self.trace.add(machine.name, f"refuses to start: {error}")
+        self.reach.see("start refused")
+        machine.wrecked = True
+        self.links.later(0.0, self._crash_if_same, machine, process, False)
 
     def _build(self, machine: Machine, process: Process) -> Server:
         stream = f"{machine.name}/{machine.starts}"
@@ -139,7 +181,7 @@ class World:
             machine.workers[1],
             machine.network,
             self.chance.stream(f"raft/{stream}"),
-            lambda: WALL_START_MS + int(self.loop.time() * 1000) + machine.wall_skew_ms,
+            lambda: WALL_START_MS + int(self.loop.now * 1000) + machine.wall_skew_ms,
             entropy.randbytes,
         )
         config = NodeConfig(
@@ -161,17 +203,21 @@ class World:
 
         return SimWorker(self.loop, process, machine.disk, lambda: self._disk_seconds(machine), crash)
 
-    def crash(self, machine: Machine, *, power: bool = False) -> None:
-        """End a server process at this moment; with `power` its machine too, and what was not synced."""
+    def crash(self, machine: Machine, *, power: bool = False, keep_names: bool = True) -> None:
+        """End a server process at this moment; with `power` its machine too, and what was not synced.
+
+        `keep_names` False: nothing that was done to names since their last sync survives the power cut.
+        """
         process = machine.process
         if process is None:
             return
+        self.reach.on_end(machine)
         self.trace.add(machine.name, "loses power" if power else "is killed")
         self.loop.crash(process)
         for worker in machine.workers:
             worker.cut_short(self._worker_chance.randint(0, CUT_OPERATIONS_MAX))
         if power:
-            machine.disk.lose_power()
+            machine.disk.lose_power(keep_names=keep_names)
             machine.powered = False
         else:
             machine.disk.keep_cache()
@@ -182,8 +228,23 @@ class World:
         self.links.later(self._restart_chance.expovariate(1.0 / self.plan.down_seconds), self._restart, machine)
 
     def _restart(self, machine: Machine) -> None:
-        if machine.process is None:
+        if machine.process is None and not machine.wrecked and not machine.abandoned:
             self.start(machine)
+
+    def rot(self, machine: Machine, prefix: str, chance: random.Random) -> bool:
+        """End a server and flip a bit in one of its files. Never on so many disks that data could be lost for good."""
+        if "change_role" in self.plan.faults:
+            return False  # how many copies there are of an entry then depends on who votes
+        rotted = [one for one in self.machines.values() if one.rotted and one is not machine]
+        if len(rotted) >= (len(self.machines) - 1) // 2:
+            return False
+        self.crash(machine, power=chance.random() < 0.5)
+        names = [name for name in machine.disk.names() if name.startswith(prefix)]
+        if not names or not machine.disk.rot(chance.choice(names), chance):
+            return False
+        machine.rotted = True
+        self.trace.add(machine.name, f"a bit of its {prefix}* flips")
+        return True
 
     def stop(self, machine: Machine) -> None:
         """Stop a server in good order, as SIGTERM does, and start it again later."""
@@ -202,7 +263,9 @@ class World:
 
     def _on_failed(self, machine: Machine, error: BaseException) -> None:
         """A server has stopped by itself, which only a failing disk may make it do."""
-        if not isinstance(error, DiskFailed):
+        if not isinstance(error, DiskFailed) and not (
+            machine.rotted and isinstance(error, CorruptRecord | StorageError)
+        ):
             self.fail(error)
             return
         self.trace.add(machine.name, f"stops: {error}")
@@ -221,7 +284,11 @@ class World:
 
     def client(self, name: str) -> Process:
         """A process for a client to run in."""
-        return Process(name)
+        rate = self._draw_clock_rate(name) if "clock_drift" in self.plan.faults else 1.0
+        return Process(name, rate=rate)
+
+    def _draw_clock_rate(self, name: str) -> float:
+        return 1.0 + self.chance.stream(f"clock/{name}").uniform(-CLOCK_RATE_ERROR_MAX, CLOCK_RATE_ERROR_MAX)
 
     def run_in(self, process: Process, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Run code of a process. What it raises fails the run."""
@@ -229,7 +296,7 @@ class World:
         task.add_done_callback(lambda done: self._on_done(done.exception()))
 
     def _on_done(self, error: BaseException | None) -> None:
-        if error is not None:
+        if error is not None and not isinstance(error, Ended):
             self.fail(error)
 
     def dialer(self, process: Process) -> Any:
@@ -237,10 +304,10 @@ class World:
 
         async def dial(address: Address) -> ByteStream:
             machine = self.machines[NodeId(address.host)]
-            deadline = self.loop.time() + CONNECT_SECONDS_MAX
+            deadline = self.loop.now + CONNECT_SECONDS_MAX
             await anyio.sleep(self.links.delay())
             while not (machine.powered and self.links.is_open_both_ways(process.name, machine.name)):
-                if self.loop.time() > deadline:
+                if self.loop.now > deadline:
                     raise TimeoutError(f"{address} does not answer")
                 await anyio.sleep(0.25)
             await anyio.sleep(self.links.delay())
@@ -259,6 +326,7 @@ class World:
         server, server_process = machine.server, machine.process
         assert server is not None and server_process is not None
         connection = Connection(self.links, process, server_process)
+        connection.on_reply = lambda side: self.crash_points.reach(machine.name, f"reply.client.{side}")
         self.connections[connection] = None
         self.loop.enter(server_process, lambda: connection.open(server.accept()))
         return connection.stream
@@ -287,14 +355,15 @@ class World:
             self.trace.add(process.name, "goes on")
             self.loop.resume(process)
 
-    def reset_connection(self, chance: random.Random) -> None:
-        """Break one client's connection."""
+    def reset_connection(self, chance: random.Random) -> bool:
+        """Break one client's connection. False when there is none."""
         open_ones = [connection for connection in self.connections if not connection.broken]
         if open_ones:
             connection = chance.choice(open_ones)
             self.trace.add(connection.client.name, f"connection to {connection.server.name} breaks")
             del self.connections[connection]
             connection.reset()
+        return bool(open_ones)
 
     def fail(self, error: BaseException | None) -> None:
         assert error is not None
@@ -306,3 +375,46 @@ class World:
         except Violation as violation:
             # Raised inside the product's code, which must not have a say in it.
             self.fail(violation)
+        self.reach.on_send(sender, to, message)
+        self.crash_points.reach(sender, send_names(message)[0])
+
+    def _on_sent(self, sender: NodeId, to: NodeId, message: Message) -> None:
+        self.crash_points.reach(sender, send_names(message)[1])
+
+    # What faults and checkers must know of.
+
+    def _count_fault(self, kind: str) -> None:
+        self.faults[kind] += 1
+
+    def _watch_steps(self, machine: Machine) -> None:
+        """Name what is done to a machine's disk, for the crash points."""
+        steps = DiskSteps()
+        step = ""
+
+        def before(operation: str, file: str) -> None:
+            nonlocal step
+            # What a job still does to the disk after its process has ended is nobody's step.
+            if machine.process is None or machine.process.dead:
+                step = ""
+                return
+            starting = machine.server is None
+            step = steps.name(operation, file, starting=starting)
+            self.reach.on_disk_step(step, starting=starting)
+            self.crash_points.reach(machine.name, f"{step}.before")
+
+        def after(operation: str, file: str) -> None:
+            if step:
+                self.crash_points.reach(machine.name, f"{step}.after")
+
+        machine.disk.on_before = before
+        machine.disk.on_after = after
+
+    def _end_at(self, node: str, name: str) -> None:
+        """A server has come to a crash point that was armed."""
+        machine = self.machines[NodeId(node)]
+        self.trace.add(node, f"comes to {name}")
+        if machine.server is None or name.rpartition(".")[0] in DISK_STEPS:
+            raise Ended  # whoever runs the job, or the start, ends the machine
+        self.crash(machine, power=self._worker_chance.random() < 0.5)
+        if name not in POINTS_OUTSIDE:
+            raise Ended

@@ -1,4 +1,4 @@
-"""What is safe on the disks, against what was promised (I2, I7, R2, and what a restart may lose).
+"""What is safe on the disks, against what was promised (I2, I3, I6, I7, I9, R2, and what a restart may lose).
 
 Follows each simulated disk: which records and which vote would be left if the power failed now. Compares
 it with what leaves the server: a vote, an acknowledgement, a commit. Changes nothing.
@@ -7,13 +7,14 @@ it with what leaves the server: a vote, an acknowledgement, a commit. Changes no
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from journal.errors import CorruptRecord
 from journal.raft.messages import AppendReply, Message, VoteReply, VoteRequest
 from journal.record import read_entry
 from journal.storage.segment import BATCH_BYTES, BATCH_MAGIC
-from journal.values import HardState, NodeId
+from journal.values import Configuration, HardState, NodeId
+from tests.simulation.checkers.quorums import is_quorum, quorums_meet
 from tests.simulation.checkers.raft import Committed
 from tests.simulation.trace import Violation
 
@@ -62,20 +63,42 @@ class DurableLog:
 class DurabilityChecker:
     """All disks of one world."""
 
-    def __init__(self, nodes: tuple[NodeId, ...], hard_state: Callable[[NodeId], HardState]) -> None:
+    def __init__(self, nodes: Iterable[NodeId], hard_state: Callable[[NodeId], HardState]) -> None:
         self.logs = {node: DurableLog() for node in nodes}
-        self._quorum = len(nodes) // 2 + 1
         self._hard_state = hard_state
         """Reads the term and vote that a power failure would leave on a disk."""
+        self._states: dict[NodeId, HardState] = {}
+        """The newest that each disk was seen to hold."""
+        self._votes: dict[tuple[NodeId, int], NodeId] = {}
+        """Whom a disk has ever named as the vote of a term."""
+        self._decided_by: Configuration | None = None
+        """The configuration that made the newest commit."""
 
-    def on_commit(self, position: Committed) -> None:
+    def on_commit(self, position: Committed, configuration: Configuration) -> None:
         """A position is committed for the first time: a quorum of disks must hold it already."""
-        holders = [node for node, log in self.logs.items() if log.has(position)]
-        if len(holders) < self._quorum:
+        holders = {node for node, log in self.logs.items() if log.has(position)}
+        if not is_quorum(configuration, holders):
             raise Violation(
                 "I7",
-                f"index {position.index} of term {position.term} is committed, but only durable on {holders}",
+                f"index {position.index} of term {position.term} is committed, but only durable on {sorted(holders)}",
             )
+        before = self._decided_by
+        if before is not None and before != configuration and not quorums_meet(before, configuration):
+            raise Violation("I9", f"{configuration} decides index {position.index} without anybody of {before}")
+        self._decided_by = configuration
+
+    def on_hard_state(self, node: NodeId) -> None:
+        """Something of a disk's term and vote became durable (I2 and I6, on what a power failure would leave)."""
+        state, before = self._hard_state(node), self._states.get(node, HardState())
+        if state.term < before.term:
+            raise Violation("I6", f"the disk of {node} was in term {before.term} and is in {state.term}")
+        if state.vote is not None:
+            known = self._votes.setdefault((node, state.term), state.vote)
+            if known != state.vote:
+                raise Violation("I2", f"the disk of {node} votes for {known} and for {state.vote} in term {state.term}")
+        elif state.term == before.term and before.vote is not None:
+            raise Violation("I2", f"the disk of {node} has forgotten its vote for {before.vote} in term {state.term}")
+        self._states[node] = state
 
     def on_send(self, sender: NodeId, to: NodeId, message: Message) -> None:
         """What a message promises must be on its sender's disk before it leaves."""
@@ -98,6 +121,15 @@ class DurabilityChecker:
             )
         found.snapshot = max(found.snapshot, before.snapshot)
         self.logs[node] = found
+
+    def check_acknowledged_is(self, sender: NodeId, match: int, leader: NodeId, term_at: int | None) -> None:
+        """What is acknowledged is what the leader has there, of `term_at`, and not only as long (I3)."""
+        log = self.logs[sender]
+        mine = log.term_at(match)
+        if match > log.snapshot and None not in (mine, term_at) and mine != term_at:
+            raise Violation(
+                "I3", f"{sender} acknowledges index {match} of term {mine}; {leader} asked for that of {term_at}"
+            )
 
     def _check_acknowledged(self, sender: NodeId, message: AppendReply) -> None:
         log = self.logs[sender]

@@ -1,15 +1,15 @@
-"""The tree as it must be: the committed log replayed in a second implementation, index by index (I5, I12, E1-E4).
+"""The tree as it must be: the committed log replayed in a second implementation (I5, I6, I10, I12, I16, S7, E1-E4).
 
 Every server's outcomes and state are compared with it where they were made, so a divergence is found at
-the entry that made it. Clients' reads and writes are compared with it by the index they carry. Knows
-nothing of disks or terms; an entry is believed once the Raft checker has seen it applied.
+the entry that made it. What clients were told is compared with it by the index it carries (`answers`), out of
+what is kept here of every index (`annals`). Knows nothing of disks or terms; an entry is believed once the
+Raft checker has seen it applied.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 import msgpack
@@ -18,6 +18,7 @@ from jkcs_client.protocol import errors, messages
 from jkcs_server.tree.commands import EXPIRE
 from jkcs_server.tree.machine import TreeMachine
 from journal.values import Entry, EntryKind
+from tests.simulation.checkers.annals import Annals
 from tests.simulation.trace import Violation
 from tests.support.model_tree import Answer, Failed, ModelTree
 
@@ -43,30 +44,10 @@ class _FastModel(ModelTree):
             return failure.code, failure.detail
 
 
-@dataclass(frozen=True, slots=True)
-class KeyState:
-    """What a key held from `index` on."""
-
-    index: int
-    value: bytes | None
-    """None: it does not exist."""
-    version: int = 0
-    czxid: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class GhostEvent:
-    """One event of the tree, in log order."""
-
-    index: int
-    kind: int
-    path: str
-
-
 class SessionListener(Protocol):
     """Who wants to know what happens to sessions, at the moment it first happens anywhere."""
 
-    def on_session_ended(self, session: int, *, expired: bool) -> None: ...
+    def on_session_ended(self, session: int, index: int, *, expired: bool) -> None: ...
 
 
 class GhostTree:
@@ -75,12 +56,17 @@ class GhostTree:
     def __init__(self, listener: SessionListener | None = None) -> None:
         self.model = _FastModel()
         self.applied = 0
-        self.events: list[GhostEvent] = []
-        self.histories: dict[str, list[KeyState]] = {}
+        self.annals = Annals()
         self.ok_writes: dict[bytes, list[int]] = {}
         """Value -> the indices at which a write of it succeeded. Values are unique per call of a client."""
         self._outcomes: dict[int, tuple[int, int, Answer]] = {}
         """Index -> (session, serial, answer) of the clients' commands."""
+        self._commands: dict[tuple[int, int], tuple[int, str, Answer]] = {}
+        """(session, serial) -> (index, text, answer) of the command that was the first to carry them."""
+        self._repeats: dict[int, tuple[int, int]] = {}
+        """Index -> (session, serial) of a command that was sent again."""
+        self._stamp = 0
+        """The newest stamp of an entry, which the next may not fall behind."""
         self._fingerprints: dict[int, int] = {}
         self._listener = listener
 
@@ -90,6 +76,9 @@ class GhostTree:
         """Replay an entry that no server applied before."""
         if entry.first != self.applied + 1:
             raise Violation("I5", f"entry {entry.first} was applied where {self.applied + 1} was due")
+        if entry.stamp < self._stamp:
+            raise Violation("I6", f"the stamp fell from {self._stamp} to {entry.stamp} at entry {entry.first}")
+        self._stamp = entry.stamp
         if entry.kind is EntryKind.COMMANDS:
             for offset, command in enumerate(_commands(entry)):
                 self._replay(entry.first + offset, command, entry)
@@ -102,6 +91,8 @@ class GhostTree:
         for index in range(entry.first, entry.last + 1):
             expected = self._outcomes.get(index)
             if expected is None:
+                if index in self._repeats:
+                    self._check_repeated(node, index, machine)
                 continue
             session_id, serial, (code, result) = expected
             session = machine.sessions.get(session_id)
@@ -112,15 +103,29 @@ class GhostTree:
                     "I5", f"{node} answered write {serial} of session {session_id} at index {index} with {kept},"
                     f" the replay with {(code, index, result)}"
                 )  # fmt: skip
-        self._check_owners(node, machine)
+        self._check_sessions_of_owners(node, machine)
         if _due(entry):
+            self._check_owners(node, machine)
             self.check_state(node, machine)
 
     def check_state(self, node: str, machine: TreeMachine) -> None:
         """Compare a server's whole state with the replay's at the same index, where that was kept."""
+        self._compare("I5", node, "state", machine)
+
+    def check_snapshot(self, node: str, machine: TreeMachine) -> None:
+        """A server's state came out of a snapshot: it must be the replay's at the snapshot's index (I10, E3)."""
+        for path, key in machine.tree.nodes.items():
+            state = self.annals.state_at(path, machine.applied)
+            if key.owner and state.value is None:
+                raise Violation("E3", f"{node}: {path} of session {key.owner} is back out of a snapshot")
+        self._compare("I10", node, "snapshot", machine)
+        self._check_owners(node, machine)
+
+    def _compare(self, invariant: str, node: str, what: str, machine: TreeMachine) -> None:
         expected = self._fingerprints.get(machine.applied)
         if expected is not None and _fingerprint(_machine_lines(machine)) != expected:
-            raise Violation("I5", f"{node}'s state at index {machine.applied} is not the replay's{self._diff(machine)}")
+            at = f"{node}'s {what} at index {machine.applied}"
+            raise Violation(invariant, f"{at} is not the replay's{self._diff(machine)}")
 
     def check_final(self, node: str, machine: TreeMachine) -> None:
         """At the end a server must be where the replay is, and equal to it."""
@@ -128,30 +133,7 @@ class GhostTree:
             raise Violation("LIVENESS", f"{node} has applied {machine.applied} of {self.applied}")
         if _fingerprint(_machine_lines(machine)) != _model_fingerprint(self.model):
             raise Violation("I12", f"{node}'s final state is not the replay's{self._diff(machine)}")
-
-    # What clients saw.
-
-    def check_read(self, what: str, path: str, index: int, value: bytes | None, version: int | None = None) -> None:
-        """A read that says it is true as of `index` must be."""
-        states = self.histories.get(path, [])
-        place = bisect_right(states, index, key=lambda state: state.index) - 1
-        state = states[place] if place >= 0 else KeyState(0, None)
-        if state.value != value or (version is not None and value is not None and state.version != version):
-            raise Violation(
-                "I14", f"{what}: {path} read as {value!r} version {version} at index {index}, but was {state}"
-            )
-
-    def check_write(self, what: str, value: bytes, *, acknowledged: bool, refused: bool, index: int | None) -> None:
-        """An acknowledged write is in the log once, a refused one never, one without an answer at most once."""
-        found = self.ok_writes.get(value, [])
-        if acknowledged and not found:
-            raise Violation("I12", f"{what} was acknowledged, and is not in the log")
-        if refused and found:
-            raise Violation("I12", f"{what} was refused, and took effect at {found}")
-        if len(found) > 1:
-            raise Violation("I16", f"{what} was applied {len(found)} times, at {found}")
-        if acknowledged and index is not None and found != [index]:
-            raise Violation("I12", f"{what} was acknowledged at index {index}, and happened at {found}")
+        self._check_owners(node, machine)
 
     # Inside.
 
@@ -159,36 +141,63 @@ class GhostTree:
         op, session_id, serial = command[0], command[1], command[2]
         known = self.model.sessions.get(session_id)
         due = known is not None and serial == known.serial + 1
+        if known is not None and 0 < serial <= known.serial:
+            self._on_repeat(index, session_id, serial, command)
         answer = self.model.apply(index, entry.stamp, command, entry.term)
         if due and answer is not None:
             self._outcomes[index] = (session_id, serial, answer)
+            self._commands[session_id, serial] = (index, _text(command), answer)
             if answer[0] == errors.OK:
                 for value in _values(op, command[4:]):
                     self.ok_writes.setdefault(value, []).append(index)
-        for kind, path in self.model.events:
-            self._on_event(index, int(kind), path)
+        self.annals.take(index, self.model)
         if known is not None and session_id not in self.model.sessions:
             if self.model.owned_by(session_id):
                 raise Violation("E2", f"session {session_id} ended at {index} and its keys did not")
             if self._listener is not None:
-                self._listener.on_session_ended(session_id, expired=op == EXPIRE)
+                self._listener.on_session_ended(session_id, index, expired=op == EXPIRE)
 
-    def _on_event(self, index: int, kind: int, path: str) -> None:
-        self.events.append(GhostEvent(index, kind, path))
-        key = self.model.keys.get(path)
-        state = KeyState(index, None) if key is None else KeyState(index, key.data, key.version, key.czxid)
-        states = self.histories.setdefault(path, [])
-        if states and states[-1].index == index:
-            states[-1] = state
-        else:
-            states.append(state)
+    def _on_repeat(self, index: int, session_id: int, serial: int, command: list[Any]) -> None:
+        """S7: a serial that comes again must carry the very command that it carried first."""
+        _, text, _ = self._commands[session_id, serial]
+        # A write that its server refused travels as an empty command, and comes as itself through another one.
+        if command[0] and text[0] != "0" and _text(command) != text:
+            raise Violation("S7", f"serial {serial} of session {session_id} was {text}, and is {_text(command)}")
+        self._repeats[index] = (session_id, serial)
+
+    def _check_repeated(self, node: str, index: int, machine: TreeMachine) -> None:
+        """I16: whoever asks again is told what was told the first time."""
+        session_id, serial = self._repeats[index]
+        first, _, (code, result) = self._commands[session_id, serial]
+        session = machine.sessions.get(session_id)
+        kept = session.outcome_of(serial) if session is not None else None
+        if kept is None:
+            return
+        if (kept[0], kept[1]) != (code, first) or (code == errors.OK and _plain(kept[2]) != _plain(result)):
+            raise Violation(
+                "I16", f"{node} answers write {serial} of session {session_id} again with {kept},"
+                f" the first answer was {(code, first, result)}"
+            )  # fmt: skip
+
+    def _check_sessions_of_owners(self, node: str, machine: TreeMachine) -> None:
+        """E1: an ephemeral key exists only while its owner's session does."""
+        for owner, paths in machine.tree.ephemerals.items():
+            if owner not in machine.sessions:
+                raise Violation("E1", f"{node} still has {sorted(paths)} of session {owner}, which has ended")
 
     def _check_owners(self, node: str, machine: TreeMachine) -> None:
-        """E1: an ephemeral key exists only while its owner's session does."""
-        sessions = machine.sessions
+        """E1 from the other side; E2: the session would take it along; E4: it has the owner that made it."""
+        sessions, owned = machine.sessions, machine.tree.ephemerals
+        model = self.model if machine.applied == self.applied else None
         for path, key in machine.tree.nodes.items():
-            if key.owner and key.owner not in sessions:
+            if model is not None and path in model.keys and model.keys[path].owner != key.owner:
+                raise Violation("E4", f"{node}: {path} belongs to {key.owner}, and not to {model.keys[path].owner}")
+            if not key.owner:
+                continue
+            if key.owner not in sessions:
                 raise Violation("E1", f"{node} still has {path} of session {key.owner}, which has ended")
+            if path not in owned.get(key.owner, ()):
+                raise Violation("E2", f"{node} would forget {path} at the end of session {key.owner}")
 
     def _diff(self, machine: TreeMachine) -> str:
         """The first lines that differ, when the replay stands at the same index."""
@@ -202,6 +211,11 @@ def _commands(entry: Entry) -> list[list[Any]]:
     unpacker = msgpack.Unpacker(raw=False, use_list=True, strict_map_key=False)
     unpacker.feed(entry.payload)
     return list(unpacker)
+
+
+def _text(command: list[Any]) -> str:
+    """A command without what may differ when it is sent again: how far its client has got answers."""
+    return f"{command[0]} {command[4:]!r}"
 
 
 def _due(entry: Entry) -> bool:
@@ -246,7 +260,8 @@ def _model_lines(model: ModelTree) -> Iterable[Any]:
         yield path, key.data, stat, children.get(path, 0), key.next_number
     for session_id in sorted(model.sessions):
         session = model.sessions[session_id]
-        yield session_id, session.password, session.timeout_ms, session.serial
+        replies = tuple((number, session.replies[number][0]) for number in sorted(session.replies))
+        yield session_id, session.password, session.timeout_ms, session.serial, replies
 
 
 def _machine_lines(machine: TreeMachine) -> Iterable[Any]:
@@ -256,4 +271,6 @@ def _machine_lines(machine: TreeMachine) -> Iterable[Any]:
         stat = (key.czxid, key.mzxid, key.pzxid, key.ctime, key.mtime, key.version, key.cversion, key.owner)
         yield path, key.data, stat, len(key.children or ()), key.sequence
     for session in sorted(machine.sessions.values(), key=lambda session: session.id):
-        yield session.id, session.password, session.timeout_ms, session.serial
+        first = session.serial - len(session.replies) + 1
+        replies = tuple((first + place, reply[0]) for place, reply in enumerate(session.replies))
+        yield session.id, session.password, session.timeout_ms, session.serial, replies

@@ -1,4 +1,4 @@
-"""Whether a history of calls and answers on one key could have happened one call at a time.
+"""Whether a history of calls and answers could have happened one call at a time.
 
 The algorithm of Wing and Gong with Lowe's cache: try every call that began before the first answer in
 the list; lift it out when the model allows it; when an answer is reached whose call is still in the list,
@@ -32,6 +32,7 @@ class Operation:
     returned: float = FOREVER
     result: Any = None
     number: int = field(default=-1)
+    """Its place in the order of calls; given by the search."""
 
     @property
     def answered(self) -> bool:
@@ -143,45 +144,3 @@ class _History:
     def _relink(self, place: int) -> None:
         self.after[self._before[place]] = place
         self._before[self.after[place]] = place
-
-
-ABSENT = None
-"""The state of a key that does not exist. Of one that does: (value, version)."""
-
-
-def register_step(state: State, operation: Operation) -> tuple[bool, State]:
-    """The model of one key: create, set with or without a version, delete, get."""
-    after, expected = _apply(state, operation)
-    if not operation.answered:
-        return True, after
-    return operation.result == expected, after
-
-
-def _apply(state: Any, operation: Operation) -> tuple[State, Any]:
-    """The state after an operation and its answer."""
-    kind, argument = operation.kind, operation.argument
-    if kind == "get":
-        return state, state
-    if kind == "create":
-        return ((argument, 0), "created") if state is ABSENT else (state, "NodeExists")
-    if state is ABSENT:
-        return state, "NoNode"
-    _, version = state
-    if kind == "set":
-        wanted, data = argument
-        if wanted not in (-1, version):
-            return state, "BadVersion"
-        return (data, version + 1), version + 1
-    assert kind == "delete", kind
-    if argument not in (-1, version):
-        return state, "BadVersion"
-    return ABSENT, "deleted"
-
-
-def check_registers(operations: Iterable[Operation]) -> None:
-    """Check every key of a history of register operations by itself, which is enough (locality)."""
-    by_key: dict[str, list[Operation]] = {}
-    for operation in operations:
-        by_key.setdefault(operation.key, []).append(operation)
-    for key in sorted(by_key):
-        check_linearizable(by_key[key], ABSENT, register_step)

@@ -1,4 +1,4 @@
-"""Mutual exclusion, told by fencing tokens (M1-M3, M6).
+"""Mutual exclusion, told by fencing tokens (M1-M4, M6).
 
 Knows who is inside a lock's block, by simulated process and true time, and which tokens were granted. A
 holder that was paused may overlap the next one for a moment, which is what tokens are for; nobody else may.
@@ -38,6 +38,8 @@ class LockBook:
         self._newest: dict[str, Hold] = {}
         self._resources: dict[str, int] = {}
         """Resource -> the highest token it has seen."""
+        self.overlaps = 0
+        """Writes that a resource refused because a later holder had been there: what fencing is for."""
 
     def enter(self, path: str, token: int, process: Process) -> Hold:
         """A client runs the block of a lock. `leave` must follow, unless the process dies."""
@@ -57,15 +59,27 @@ class LockBook:
         self._inside[hold] = None
         return hold
 
+    def holds(self, process: Process) -> bool:
+        """Whether a process is inside the block of a lock."""
+        return any(hold.process is process for hold in self._inside)
+
     def leave(self, hold: Hold) -> None:
         self._inside.pop(hold, None)
 
     def write(self, resource: str, token: int) -> bool:
         """A holder writes to something outside that knows tokens. False when the write comes too late (M1)."""
         if token < self._resources.get(resource, 0):
+            self.overlaps += 1
             return False
         self._resources[resource] = token
         return True
+
+
+def check_first_in_queue(path: str, token: int, places: Iterable[int]) -> None:
+    """Whoever was in the queue before the new holder must be gone (M4). `places`: creation index of each key."""
+    before = sorted(place for place in places if place < token)
+    if before:
+        raise Violation("M4", f"{path} was granted to token {token} while {before} stand before it")
 
 
 def check_fenced_writes(path: str, tokens: Iterable[int]) -> None:

@@ -1,4 +1,4 @@
-"""The safety of Raft, watched from outside at every step of every server (I1-I6, I8).
+"""The safety of Raft, watched from outside at every step of every server (I1-I6, I8, VOTES).
 
 Keeps a ghost of what was ever decided, which no crash can take away. Sees each server through a `View`
 and each message as it leaves; changes nothing.
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from journal.raft.messages import Append, Message, VoteReply, VoteRequest
-from journal.values import Entry, NodeId
+from journal.values import Configuration, Entry, NodeId
+from tests.simulation.checkers.quorums import is_quorum
 from tests.simulation.trace import Violation
 
 
@@ -32,6 +33,10 @@ class View(Protocol):
     @property
     def last_index(self) -> int: ...
 
+    @property
+    def matches(self) -> tuple[int, ...]:
+        """How far a leader believes each of its peers to be, by the peers' names; empty on others."""
+
     def term_at(self, index: int) -> int | None:
         """None where the log does not reach, or was cut away."""
 
@@ -44,6 +49,7 @@ class _Seen:
     commit: int = 0
     applied: int = 0
     leads: bool = False
+    matches: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,8 @@ class RaftChecker:
         self._applied: dict[int, tuple[int, int, int]] = {}
         """First index of an applied entry -> (last index, term, checksum)."""
         self._seen: dict[NodeId, _Seen] = {}
+        self._elected: set[tuple[NodeId, int]] = set()
+        """Leaders whose votes were counted."""
 
     def on_start(self, node: NodeId, view: View) -> None:
         """A process has recovered: its term may not be older than what it had before the crash."""
@@ -85,6 +93,8 @@ class RaftChecker:
         """Look at a server after one of its callbacks. Returns the position when it is the first to commit it."""
         seen = self._seen[node]
         term, commit, applied, leads = view.term, view.commit, view.applied, view.leads
+        if leads:
+            self._check_matches(node, seen, view)
         if (term, commit, applied, leads) == (seen.term, seen.commit, seen.applied, seen.leads):
             return None
         for what, before, now in (("term", seen.term, term), ("commit", seen.commit, commit)):
@@ -96,6 +106,8 @@ class RaftChecker:
             self._on_leader(node, term, view)
         first = self._on_commit(node, view) if commit > seen.commit else None
         seen.term, seen.commit, seen.applied, seen.leads = term, commit, applied, leads
+        if not leads:
+            seen.matches = ()
         return first
 
     def on_send(self, sender: NodeId, to: NodeId, message: Message) -> None:
@@ -116,6 +128,15 @@ class RaftChecker:
                 if crc != entry.crc:
                     raise Violation("I3", f"{sender} has another entry {entry.last} of term {entry.term} than was sent")
 
+    def check_elected(self, node: NodeId, term: int, configuration: Configuration) -> None:
+        """A leader was voted for by a quorum, which is what makes it the only one (VOTES)."""
+        if (node, term) in self._elected:
+            return
+        self._elected.add((node, term))
+        voters = {voter for (voter, of_term), chosen in self._votes.items() if of_term == term and chosen == node}
+        if not is_quorum(configuration, voters | {node}):
+            raise Violation("VOTES", f"{node} leads term {term}, and only {sorted(voters)} voted for it")
+
     def on_apply(self, node: NodeId, entry: Entry) -> bool:
         """An entry reaches a server's machine. True when no server applied it before."""
         mine = (entry.last, entry.term, entry.crc)
@@ -132,6 +153,15 @@ class RaftChecker:
     def _durable_term(self, node: NodeId) -> int:
         """The newest term in which a server is known to have voted."""
         return max((term for voter, term in self._votes if voter == node), default=0)
+
+    def _check_matches(self, node: NodeId, seen: _Seen, view: View) -> None:
+        """What a peer has acknowledged stays acknowledged, in whatever order the answers come (I6)."""
+        matches = view.matches
+        if seen.leads and seen.term == view.term and len(matches) == len(seen.matches):
+            for before, now in zip(seen.matches, matches, strict=True):
+                if now < before:
+                    raise Violation("I6", f"{node} took a peer back from {before} to {now}")
+        seen.matches = matches
 
     def _on_leader(self, node: NodeId, term: int, view: View) -> None:
         leader = self.leaders.setdefault(term, node)

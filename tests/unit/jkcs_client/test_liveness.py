@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from jkcs_client.liveness import Liveness
+from jkcs_client.liveness import SILENCE_MAX, Liveness
 
 
 def opened(at: float = 100.0, timeout: float = 9.0) -> Liveness:
@@ -59,15 +59,36 @@ def test_a_ping_is_due_at_once_and_then_three_times_in_a_timeout() -> None:
 
 def test_silence_counts_from_the_first_unanswered_request() -> None:
     """A server that owes nothing may be silent; one that owes an answer may not, for long."""
-    liveness = opened(100.0, 9.0)
+    liveness = opened(100.0, 3.0)
     assert liveness.silent_at == inf
     liveness.on_sent(101.0)
-    liveness.on_sent(102.0)
-    assert liveness.silent_at == 104.0
-    liveness.on_received(103.0, unanswered=1)
-    assert liveness.silent_at == 106.0
-    liveness.on_received(103.5, unanswered=0)
+    liveness.on_sent(101.5)
+    assert liveness.silent_at == 102.0
+    liveness.on_received(101.75, unanswered=1)
+    assert liveness.silent_at == 102.75
+    liveness.on_received(102.0, unanswered=0)
     assert liveness.silent_at == inf
+
+
+def test_a_silent_server_is_given_up_long_before_a_long_session_ends() -> None:
+    """A paused server, or one cut off from the others, says nothing; another one may answer at once."""
+    liveness = opened(100.0, 60.0)
+    liveness.on_pinged(100.0)
+    liveness.on_received(100.5, unanswered=0)
+    liveness.on_sent(102.0)
+    assert liveness.silent_at == pytest.approx(102.0 + SILENCE_MAX)
+
+
+def test_a_server_that_owes_an_answer_is_asked_for_a_sign_of_life_once() -> None:
+    """One that waits for its disk answers a ping; it must not be left for that, nor be asked again and again."""
+    liveness = opened(100.0, 60.0)
+    liveness.on_pinged(100.0)
+    liveness.on_sent(102.0)
+    assert liveness.ping_at == pytest.approx(102.0 + SILENCE_MAX / 2)
+    liveness.on_pinged(102.0 + SILENCE_MAX / 2)
+    assert liveness.ping_at > liveness.silent_at
+    liveness.on_received(102.7, unanswered=1)
+    assert liveness.silent_at == pytest.approx(102.7 + SILENCE_MAX)
 
 
 def test_a_new_connection_owes_nothing_yet() -> None:

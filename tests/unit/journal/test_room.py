@@ -199,3 +199,19 @@ def test_a_snapshot_without_room_is_given_up_and_the_node_goes_on(leader: World)
     while leader.background.jobs:
         leader.background.run()
     assert leader.store.snapshot is not None
+
+
+def test_a_full_node_that_is_stopped_ends_its_save_and_begins_no_other(full: World) -> None:
+    """The disk's thread is being closed: nobody would take the vote that is queued, and it must not leave."""
+    last = full.replica.core.last_index
+    full.scheduler.advance(10.0)
+    while full.worker.jobs:
+        full.worker.run()
+    for term in (5, 6):
+        full.receive(B, VoteRequest(Term(term), last, Term(1)))
+        full.turn()
+    assert len(full.worker.jobs) == 1
+    full.replica.stop()
+    full.worker.run()
+    assert full.worker.jobs == []
+    assert full.network.take(VoteReply) in ([], [(B, VoteReply(Term(5), granted=True))])

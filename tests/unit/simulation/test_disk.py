@@ -9,8 +9,8 @@ from itertools import pairwise
 import pytest
 
 from journal.errors import DiskFailed
-from tests.simulation.disk import Crash, SimDisk
-from tests.simulation.loop import Process, SimLoop
+from tests.simulation.disk import SimDisk
+from tests.simulation.loop import Ended, Process, SimLoop
 from tests.simulation.worker import SimWorker
 
 
@@ -184,6 +184,100 @@ def test_planned_crash_point_stops_the_machine() -> None:
 
     loop.run(main())
     assert crashed == [True]
-    with pytest.raises(Crash):
+    with pytest.raises(Ended):
         disk.crash_at = disk.operations
         disk.sync("f")
+
+
+def test_failed_sync_loses_what_it_should_have_kept() -> None:
+    """As Linux does: the next sync succeeds and brings nothing back (R6)."""
+
+    def prepare(disk: SimDisk) -> None:
+        durable_file(disk)
+        disk.write("f", 0, [b"new"])
+        disk.fail_sync = True
+        with pytest.raises(DiskFailed, match="cannot sync"):
+            disk.sync("f")
+        disk.sync("f")
+
+    assert outcomes(prepare) == {b"new\0\0\0\0\0", bytes(8)}
+
+
+def test_full_disk_refuses_what_would_grow_and_nothing_else() -> None:
+    """Bytes within a reserved file have their place already."""
+    disk = fresh()
+    durable_file(disk)
+    disk.full = True
+    disk.write("f", 0, [b"x" * 8])
+    disk.sync("f")
+    for grow in (lambda: disk.create("g", 8), lambda: disk.write("f", 4, [b"12345"])):
+        with pytest.raises(DiskFailed, match="full"):
+            grow()
+    assert disk.free_bytes() == 0
+    disk.calm()
+    disk.create("g", 8)
+
+
+def test_reads_can_fail_for_a_while() -> None:
+    """A start that meets it must say so, and succeed when it is over."""
+    disk = fresh()
+    durable_file(disk)
+    disk.fail_reads = 1
+    with pytest.raises(DiskFailed, match="cannot read"):
+        disk.read("f", 0, 8)
+    assert disk.read("f", 0, 8) == bytes(8)
+
+
+def test_names_that_were_not_synced_can_be_lost_for_sure() -> None:
+    """A rename without a sync of the directory is the classic of crash bugs."""
+    for seed in range(50):
+        disk = fresh(seed)
+        durable_file(disk)
+        disk.create("t", 0)
+        disk.write("t", 0, [b"new"])
+        disk.sync("t")
+        disk.rename("t", "f")
+        disk.lose_power(keep_names=False)
+        assert disk.names() == ["f"] and disk.read("f", 0, 8) == bytes(8)
+
+
+def test_rot_flips_one_bit_of_what_is_there() -> None:
+    """Of the durable bytes and of what is read; a file of zeros has nothing to lose."""
+    disk = fresh()
+    durable_file(disk)
+    assert not disk.rot("f", random.Random(1)) and not disk.rot("g", random.Random(1))
+    disk.write("f", 0, [b"abcd"])
+    disk.sync("f")
+    assert disk.rot("f", random.Random(1))
+    damaged = disk.read("f", 0, 8)
+    assert sum((one ^ other).bit_count() for one, other in zip(damaged, b"abcd\0\0\0\0", strict=True)) == 1
+    assert disk.durable_image().read("f", 0, 8) == damaged
+
+
+def test_operations_are_told_before_and_after() -> None:
+    """Crash points stand there; one that raises lets nothing happen."""
+    disk = fresh()
+    told: list[tuple[str, str, str]] = []
+    disk.on_before = lambda operation, name: told.append(("before", operation, name))
+    disk.on_after = lambda operation, name: told.append(("after", operation, name))
+    durable_file(disk)
+    disk.create("t", 0)
+    disk.rename("t", "f")
+    disk.sync_names()
+    assert [step for step in told if step[0] == "before"] == [
+        ("before", "create", "f"),
+        ("before", "sync", "f"),
+        ("before", "names", "f"),
+        ("before", "create", "t"),
+        ("before", "replace", "t"),
+        ("before", "names", "t"),
+    ]
+    assert len(told) == 12
+
+    def end(operation: str, name: str) -> None:
+        raise Ended
+
+    disk.on_before = end
+    with pytest.raises(Ended):
+        disk.write("f", 0, [b"x"])
+    assert disk.read("f", 0, 1) == b""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 
 from journal.raft.messages import AppendReply, VoteReply, VoteRequest
-from journal.values import HardState, Index, NodeId, Term
+from journal.raft.quorum import has_quorum
+from journal.values import Configuration, HardState, Index, NodeId, Term
 from tests.simulation.checkers.durability import DurabilityChecker, DurableLog
+from tests.simulation.checkers.quorums import is_quorum, quorums_meet
 from tests.simulation.checkers.raft import Committed
 from tests.simulation.trace import Violation
 
 A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
+THREE = Configuration((A, B, C))
 
 
 def disks(state: HardState | None = None) -> DurabilityChecker:
@@ -22,8 +25,8 @@ def test_commit_on_a_quorum_of_disks_is_accepted() -> None:
     checker = disks()
     checker.logs[A].put(1, 4, 1, 0)
     checker.logs[B].snapshot = 4
-    checker.on_commit(Committed(4, 1))
-    checker.on_commit(Committed(2, 1))
+    checker.on_commit(Committed(4, 1), THREE)
+    checker.on_commit(Committed(2, 1), THREE)
 
 
 @pytest.mark.parametrize("other", [None, (1, 3, 1), (1, 4, 2)], ids=["nothing", "too short", "another term"])
@@ -34,7 +37,7 @@ def test_commit_on_one_disk_is_rejected(other: tuple[int, int, int] | None) -> N
     if other is not None:
         checker.logs[B].put(*other, 0)
     with pytest.raises(Violation, match="I7"):
-        checker.on_commit(Committed(4, 1))
+        checker.on_commit(Committed(4, 1), THREE)
 
 
 def test_acknowledgement_before_the_disk_has_it_is_rejected() -> None:
@@ -85,3 +88,64 @@ def test_new_records_replace_old_ones() -> None:
     log.put(3, 6, 1, 0)
     log.put(3, 3, 2, 0)
     assert [log.term_at(index) for index in (1, 2, 3, 4)] == [1, 1, 2, None]
+
+
+def test_disk_that_votes_twice_is_rejected() -> None:
+    """I2 and I6, at the moment when a crash would leave it so, and not only when somebody hears of it."""
+    state = HardState(Term(3), A)
+    checker = DurabilityChecker((A, B, C), lambda node: state)
+    checker.on_hard_state(B)
+    for other in (HardState(Term(3), C), HardState(Term(3))):
+        state = other
+        with pytest.raises(Violation, match="I2"):
+            checker.on_hard_state(B)
+    state = HardState(Term(2), A)
+    with pytest.raises(Violation, match="I6"):
+        checker.on_hard_state(B)
+    state = HardState(Term(4))
+    checker.on_hard_state(B)
+
+
+def test_acknowledgement_of_another_entry_is_rejected() -> None:
+    """I3: as long a log is not the same log."""
+    checker = disks()
+    checker.logs[B].put(1, 3, 1, 0)
+    checker.check_acknowledged_is(B, 3, A, 1)
+    checker.check_acknowledged_is(B, 3, A, None)
+    with pytest.raises(Violation, match="I3"):
+        checker.check_acknowledged_is(B, 3, A, 2)
+
+
+def test_configurations_that_share_nobody_are_rejected() -> None:
+    """I9: between them both could decide. Step by step through a joint configuration all is well."""
+    d, e, f = NodeId("d"), NodeId("e"), NodeId("f")
+    six = (*(A, B, C), *(d, e, f))
+    checker = DurabilityChecker(six, lambda node: HardState())
+    for node in six:
+        checker.logs[node].put(1, 9, 1, 0)
+    checker.on_commit(Committed(1, 1), THREE)
+    checker.on_commit(Committed(2, 1), Configuration((d, e, f), (A, B, C)))
+    checker.on_commit(Committed(3, 1), Configuration((d, e, f)))
+    with pytest.raises(Violation, match="I9"):
+        checker.on_commit(Committed(4, 1), THREE)
+
+
+def test_commit_in_one_half_of_a_joint_configuration_is_rejected() -> None:
+    """I7: both halves must have it."""
+    checker = DurabilityChecker((A, B, C, NodeId("d")), lambda node: HardState())
+    for node in (A, B):
+        checker.logs[node].put(1, 9, 1, 0)
+    with pytest.raises(Violation, match="I7"):
+        checker.on_commit(Committed(1, 1), Configuration((A, NodeId("d")), (A, B, C)))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+def test_quorums_agree_with_the_products_own(size: int) -> None:
+    """Two ways to count a majority, over all sets."""
+    voters = tuple(NodeId(name) for name in "abcde"[:size])
+    for outgoing in ((), voters[:1], voters[1:]):
+        configuration = Configuration(voters, outgoing)
+        for number in range(1 << size):
+            nodes = {node for at, node in enumerate(voters) if number >> at & 1}
+            assert is_quorum(configuration, nodes) is has_quorum(configuration, nodes.__contains__)
+    assert quorums_meet(Configuration(voters), Configuration(voters))

@@ -10,6 +10,7 @@ from jkcs_server.tree.commands import EXPIRE, OPEN
 from jkcs_server.tree.machine import TreeMachine
 from journal.record import make_entry
 from journal.values import Entry, EntryKind
+from tests.simulation.checkers.annals import KeyState, Listing
 from tests.simulation.checkers.ghost import GhostTree
 from tests.simulation.trace import Violation
 
@@ -48,52 +49,7 @@ def test_equal_states_and_true_answers_are_accepted() -> None:
     """The product and the replay agree on an ordinary history."""
     ghost, machine = replayed(entry(6, (EXPIRE, 1, 0, 0, 1)))
     ghost.check_final("a", machine)
-    ghost.check_read("r", "/k", 3, b"v1", 0)
-    ghost.check_read("r", "/k", 5, b"v3", 1)
-    ghost.check_read("r", "/e", 5, b"v2")
-    ghost.check_read("r", "/e", 6, None)
-    ghost.check_write("w", b"v3", acknowledged=True, refused=False, index=4)
-    ghost.check_write("w", b"unsent", acknowledged=False, refused=True, index=None)
-    assert [(event.index, event.path) for event in ghost.events] == [(2, "/k"), (3, "/e"), (4, "/k"), (6, "/e")]
-
-
-@pytest.mark.parametrize(
-    ("path", "index", "value", "version"),
-    [("/k", 5, b"v1", 0), ("/k", 3, b"v3", 1), ("/k", 1, b"v1", 0), ("/k", 5, b"v3", 0), ("/e", 5, None, None)],
-    ids=["stale", "too new", "before it was", "wrong version", "missing"],
-)
-def test_read_that_is_not_true_at_its_index_is_rejected(
-    path: str, index: int, value: bytes | None, version: int | None
-) -> None:
-    """I14."""
-    ghost, _ = replayed()
-    with pytest.raises(Violation, match="I14"):
-        ghost.check_read("r", path, index, value, version)
-
-
-def test_acknowledged_write_that_is_not_in_the_log_is_rejected() -> None:
-    """I12."""
-    with pytest.raises(Violation, match="I12"):
-        replayed()[0].check_write("w", b"lost", acknowledged=True, refused=False, index=4)
-
-
-def test_acknowledgement_with_a_wrong_index_is_rejected() -> None:
-    """I12: the index is what watches and fencing stand on."""
-    with pytest.raises(Violation, match="I12"):
-        replayed()[0].check_write("w", b"v3", acknowledged=True, refused=False, index=5)
-
-
-def test_refused_write_that_took_effect_is_rejected() -> None:
-    """I12: "nothing happened" is a promise too."""
-    with pytest.raises(Violation, match="I12"):
-        replayed()[0].check_write("w", b"v3", acknowledged=False, refused=True, index=None)
-
-
-def test_write_that_happened_twice_is_rejected() -> None:
-    """I16."""
-    ghost, _ = replayed(entry(6, (SET, 1, 4, 3, "/k", b"v3", -1)))
-    with pytest.raises(Violation, match="I16"):
-        ghost.check_write("w", b"v3", acknowledged=False, refused=False, index=None)
+    assert [(event.index, event.path) for event in ghost.annals.events] == [(2, "/k"), (3, "/e"), (4, "/k"), (6, "/e")]
 
 
 def test_diverging_state_is_rejected() -> None:
@@ -136,3 +92,73 @@ def test_server_that_lags_at_the_end_is_rejected() -> None:
     ghost.on_first_apply(entry(6, (CLOSE, 1, 4, 3)))
     with pytest.raises(Violation, match="LIVENESS"):
         ghost.check_final("a", machine)
+
+
+def test_repeated_write_is_answered_as_the_first_time() -> None:
+    """I16: the index too, which is what the client fences and watches with."""
+    ghost, machine = replayed()
+    again = entry(6, (SET, 1, 3, 2, "/k", b"v3", -1))
+    ghost.on_first_apply(again)
+    machine.apply(again)
+    ghost.check_applied("a", again, machine)
+    machine.sessions[1].replies[-1] = (0, 6, machine.sessions[1].replies[-1][2])
+    with pytest.raises(Violation, match="I16"):
+        ghost.check_applied("a", again, machine)
+
+
+def test_serial_with_another_command_is_rejected() -> None:
+    """S7: the answer to the one would be taken for the answer to the other."""
+    ghost, _ = replayed()
+    with pytest.raises(Violation, match="S7"):
+        ghost.on_first_apply(entry(6, (SET, 1, 3, 2, "/k", b"other", -1)))
+
+
+def test_falling_stamp_is_rejected() -> None:
+    """I6: keys' times come from it."""
+    ghost, _ = replayed()
+    earlier = make_entry(6, 1, 900, EntryKind.NOOP, b"", 0, count=1)
+    with pytest.raises(Violation, match="I6"):
+        ghost.on_first_apply(earlier)
+
+
+def test_snapshot_that_brings_an_ephemeral_back_is_rejected() -> None:
+    """E3, and I10 for any other difference."""
+    ghost, machine = replayed(entry(6, (SET, 1, 4, 3, "/k", b"v4", -1)))
+    ghost.check_snapshot("a", machine)
+    ghost.annals.histories["/e"].append(KeyState(6, None))
+    with pytest.raises(Violation, match="E3"):
+        ghost.check_snapshot("a", machine)
+
+
+def test_snapshot_with_another_state_is_rejected() -> None:
+    """I10: the digest of a snapshot is that of its index."""
+    last = make_entry(6, 1, 2000, EntryKind.SNAPSHOT, b"", 0, count=1)
+    ghost, machine = replayed(last)
+    ghost.check_snapshot("a", machine)
+    machine.tree.nodes["/k"].mtime += 1
+    with pytest.raises(Violation, match="I10"):
+        ghost.check_snapshot("a", machine)
+
+
+def test_ephemeral_of_another_owner_is_rejected() -> None:
+    """E4, and E2 for one that its own session would not take along."""
+    opened = entry(6, (OPEN, 0, 0, 0, b"q", 1000))
+    ghost, machine = replayed(opened)
+    machine.tree.ephemerals.clear()
+    with pytest.raises(Violation, match="E2"):
+        ghost.check_snapshot("a", machine)
+    machine.tree.nodes["/e"].owner = 6
+    with pytest.raises(Violation, match="E4"):
+        ghost.check_snapshot("a", machine)
+
+
+def test_annals_know_every_index() -> None:
+    """Keys and lists of children, at, between and before the changes."""
+    ghost, _ = replayed(entry(6, (CREATE, 1, 4, 3, "/k/c", b"", 0)), entry(7, (EXPIRE, 1, 0, 0, 1)))
+    annals = ghost.annals
+    assert [annals.state_at("/k", index).value for index in (1, 2, 3, 4, 9)] == [None, b"v1", b"v1", b"v3", b"v3"]
+    listings = [annals.listing_at("/", index) for index in (0, 2, 3, 7)]
+    assert [listing.names for listing in listings if listing is not None] == [(), ("k",), ("e", "k"), ("k",)]
+    assert annals.listing_at("/k", 1) is None and annals.listing_at("/k", 6) == Listing(6, ("c",), 1, 6)
+    names = [None if one is None else one.names for one in annals.listings_between("/k", 1, 9)]
+    assert names == [None, (), (), ("c",)]

@@ -8,14 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.simulation.checkers.linearizability import (
-    ABSENT,
-    FOREVER,
-    Operation,
-    check_linearizable,
-    check_registers,
-    register_step,
-)
+from tests.simulation.checkers.linearizability import FOREVER, Operation, check_linearizable
+from tests.simulation.checkers.models import ABSENT, check_registers, register_step
 from tests.simulation.trace import Violation
 
 Row = tuple[str, object, float, float, object]

@@ -8,7 +8,7 @@ import threading
 import anyio
 import pytest
 
-from tests.simulation.loop import Deadlock, Livelock, Process, Refused, SimLoop
+from tests.simulation.loop import WORLD, Deadlock, Ended, Livelock, Process, Refused, SimLoop
 
 
 def test_time_jumps_to_the_next_timer() -> None:
@@ -232,3 +232,71 @@ def test_anyio_cancels_in_the_same_order_every_time() -> None:
     padding = [object() for _ in range(1000)]
     assert one_run() == first
     assert padding
+
+
+def test_clocks_run_at_their_own_rates_and_true_time_at_its_own() -> None:
+    """Timeouts are counted by the clock of the machine they run on, and no two of these agree."""
+    loop = SimLoop()
+    loop.clocks_differ = True
+    fast, slow = Process("fast", rate=1.05), Process("slow", rate=0.95)
+    woken: dict[str, tuple[float, float]] = {}
+
+    async def inside(name: str) -> None:
+        began = loop.time()
+        await asyncio.sleep(10)
+        woken[name] = loop.now, loop.time() - began
+
+    async def main() -> None:
+        for process in (fast, slow):
+            loop.spawn(process, inside(process.name))
+        loop.call_at_true_time(5.0, woken.setdefault, "true", (loop.now, 0.0), context=WORLD)
+        await asyncio.sleep(20)
+
+    loop.run(main())
+    assert {name: round(now, 2) for name, (now, _) in woken.items()} == {"fast": 9.52, "slow": 10.53, "true": 0.0}
+    assert all(9.99 < own < 10.01 for name, (_, own) in woken.items() if name != "true")
+
+
+def test_callbacks_of_a_slow_processor_take_their_time_and_keep_their_order() -> None:
+    """Work piles up, timers come late, and nothing overtakes."""
+    loop = SimLoop()
+    process = Process("n1")
+    seen: list[tuple[int, float]] = []
+
+    async def main() -> None:
+        process.step_seconds = 0.1
+        for number in range(5):
+            loop.enter(process, lambda number: seen.append((number, round(loop.now, 2))), number)
+        await asyncio.sleep(0.25)
+        loop.pause(process)
+        await asyncio.sleep(1.0)
+        loop.resume(process)
+        await asyncio.sleep(0.15)
+        process.step_seconds = 0.0
+        loop.enter(process, lambda: seen.append((5, round(loop.now, 2))))
+        await asyncio.sleep(1.0)
+
+    loop.run(main())
+    assert [number for number, _ in seen] == [0, 1, 2, 3, 4, 5]
+    assert [when for _, when in seen][:3] == [0.0, 0.1, 0.2]
+    assert seen[3][1] >= 1.25 and seen[5][1] < 1.6
+
+
+def test_a_process_that_is_ended_in_the_middle_of_a_callback_harms_nobody_else() -> None:
+    """A crash point unwinds the product's code; the run goes on."""
+    loop = SimLoop()
+    process = Process("n1")
+    seen: list[str] = []
+
+    def callback() -> None:
+        loop.crash(process)
+        raise Ended
+
+    async def main() -> None:
+        loop.enter(process, callback)
+        loop.enter(process, seen.append, "later")
+        await asyncio.sleep(1)
+        seen.append("the world goes on")
+
+    loop.run(main())
+    assert seen == ["the world goes on"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from journal.limits import Limits
 from journal.peers.handshake import Refusal
-from journal.raft.messages import Heartbeat, Message
+from journal.raft.messages import Append, Heartbeat, Message
 from journal.values import Index, NodeId, Term
 from tests.simulation.links import Links
 from tests.simulation.loop import Process, SimLoop
@@ -150,5 +150,106 @@ def test_faults_lose_and_double_and_reorder() -> None:
         assert len(set(rounds)) < 200
         assert len(rounds) > len(set(rounds))
         assert rounds != sorted(rounds)
+
+    pair.loop.run(main())
+
+
+def test_damaged_frames_are_refused_and_never_believed() -> None:
+    """The codec's checksums must catch what TCP's do not; then the connection breaks, and comes back."""
+    pair = Pair(seed=3)
+    refused: list[NodeId] = []
+    pair.fabric.on_refused = refused.append
+
+    async def main() -> None:
+        await pair.start()
+        pair.links.corrupt_rate = 0.1
+        sent = []
+        for number in range(300):
+            sent.append(beat(number))
+            pair.networks[A].send(B, sent[-1])
+            await asyncio.sleep(0.01)
+        pair.links.calm()
+        await asyncio.sleep(3)
+        got = [message for who, message in pair.heard[B].seen if who == A]
+        assert len(refused) > 5 and set(refused) == {B}
+        assert len(got) > 50 and all(message in sent for message in got)
+        assert pair.networks[A].connected() == (B,)
+
+    pair.loop.run(main())
+
+
+def test_half_a_frame_dies_with_its_connection() -> None:
+    """What comes over the next connection must not be joined to it."""
+    pair = Pair(seed=3)
+
+    async def main() -> None:
+        await pair.start()
+        pair.links.half_frame_rate = 1.0
+        pair.networks[A].send(B, beat(1))
+        pair.links.calm()
+        await asyncio.sleep(3)
+        pair.networks[A].send(B, beat(2))
+        await asyncio.sleep(1)
+        assert ("lost", B) in pair.heard[A].seen
+        assert [message for who, message in pair.heard[B].seen if who == A] == [beat(2)]
+
+    pair.loop.run(main())
+
+
+def test_clogged_wire_delivers_everything_at_once_when_it_opens() -> None:
+    """Other than a cut it loses nothing: a burst of old messages comes."""
+    pair = Pair()
+
+    async def main() -> None:
+        await pair.start()
+        pair.links.clog(A, B)
+        for number in range(5):
+            pair.networks[A].send(B, beat(number))
+            await asyncio.sleep(0.1)
+        assert not [message for who, message in pair.heard[B].seen if who == A]
+        pair.links.unclog([(A, B)])
+        pair.networks[A].send(B, beat(5))
+        await asyncio.sleep(0.1)
+        assert [message for who, message in pair.heard[B].seen if who == A] == [beat(number) for number in range(6)]
+
+    pair.loop.run(main())
+
+
+def test_old_messages_come_again_even_over_a_new_connection() -> None:
+    """Terms and rounds must tell them from new ones."""
+    pair = Pair(seed=2)
+
+    async def main() -> None:
+        await pair.start()
+        pair.links.replay_rate = 0.5
+        for number in range(20):
+            pair.networks[A].send(B, beat(number))
+        await asyncio.sleep(1)
+        pair.fabric.reset(A, B)
+        await asyncio.sleep(3)
+        before = len(pair.heard[B].seen)
+        for number in range(20, 40):
+            pair.networks[A].send(B, beat(number))
+        await asyncio.sleep(1)
+        after = [message.round for who, message in pair.heard[B].seen[before:] if who == A]
+        assert set(range(20, 40)) <= set(after) and min(after) < 20
+
+    pair.loop.run(main())
+
+
+def test_messages_are_copies_where_the_codec_is_left_out() -> None:
+    """Quicker, and still nothing is shared."""
+    pair = Pair()
+    pair.fabric = Fabric(pair.links, Limits(), codec=False)
+    pair.networks = {name: SimNetwork(pair.fabric, pair.processes[name], name, (A, B)) for name in (A, B)}
+
+    async def main() -> None:
+        await pair.start()
+        sent = Append(Term(1), Index(0), Term(0), 0, Index(0), [])
+        pair.networks[A].send(B, sent)
+        sent.entries.append(None)  # type: ignore[arg-type]
+        await asyncio.sleep(1)
+        [got] = [message for who, message in pair.heard[B].seen if who == A]
+        assert got == Append(Term(1), Index(0), Term(0), 0, Index(0), [])
 
     pair.loop.run(main())

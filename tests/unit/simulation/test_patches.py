@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.planted.__main__ import ROOT, hunt
-from tests.simulation.planted.patches import Patch, PatchFailed, all_patches, read
+from tests.simulation.planted import __main__ as planted
+from tests.simulation.planted.__main__ import ROOT, Score, hunt, summary
+from tests.simulation.planted.patches import Hunk, Patch, PatchFailed, all_patches, read
 
 PATCHES = all_patches()
 
@@ -26,10 +27,53 @@ def test_patch_applies_and_is_still_python(patch: Patch, tmp_path: Path) -> None
 
 
 def test_there_are_bugs_of_every_kind() -> None:
-    """Votes, log, disk, reads, sessions, watches, snapshots and locks each have some."""
+    """Votes, log, disk, reads, sessions, watches, snapshots and locks each have some; and every name that a patch
+    expects is one that something reports."""
     items = {item.strip() for patch in PATCHES for item in patch.item.split(",")}
-    assert len(PATCHES) >= 10
-    assert items >= {"1", "13", "14", "19", "25", "34", "49", "52", "56", "59", "62", "R2", "R7"}
+    assert len(PATCHES) >= 60
+    assert items >= {"1", "2", "3", "5", "7", "10", "13", "14", "15", "16", "18", "19", "21", "22", "23", "25"}
+    assert items >= {"29", "30", "34", "36", "45", "48", "49", "51", "52", "53", "54", "56", "57", "58", "59", "60"}
+    assert items >= {"62", "R2", "R3", "R7", "R8"}
+    reported = "\n".join(path.read_text() for path in (ROOT / "tests/simulation").rglob("*.py"))
+    for name in {name for patch in PATCHES for name in patch.caught_by}:
+        assert f'"{name}"' in reported or name in OTHER_ENDS, name
+
+
+OTHER_ENDS = {"AssertionError", "CorruptRecord", "ExceptionGroup"}
+"""What the product itself raises where its own asserts and checksums are faster than any checker."""
+
+
+def score(name: str, invariant: str, *, seeds: int = 7, broken: str = "") -> Score:
+    patch = Patch(name, "1", "x", ("I1", "I2"), ())
+    return Score(patch, invariant, seeds, 1.25, "output", broken)
+
+
+def test_a_row_says_who_caught_it_and_who_should_have() -> None:
+    """A survivor must not look like the others."""
+    assert score("bug", "I2").row().split() == ["bug", "1", "I1,", "I2", "I2", "7", "1.2"]
+    assert score("bug", "I5").row().endswith("(another checker was faster)")
+    assert score("bug", "").row().endswith("SURVIVED")
+    assert score("bug", "", broken="no place").row().endswith("BROKEN: no place")
+    line = summary([score("a", "I1", seeds=1), score("b", "I5", seeds=9), score("c", "", seeds=50)])
+    assert line == "2 of 3 caught, 1 by the checker expected; seeds to capture: median 5, most 9"
+
+
+@pytest.mark.parametrize(("invariant", "broken", "code"), [("I1", "", 0), ("", "", 1), ("", "no place", 1)])
+def test_the_command_fails_when_a_bug_survives(
+    invariant: str, broken: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that it can stand guard."""
+    monkeypatch.setattr(planted, "hunt", lambda patch, *, seeds: score(patch.name, invariant, broken=broken))
+    assert planted.main(["vote_not_persisted", "--seeds", "1-3"]) == code
+    assert "vote_not_persisted" in capsys.readouterr().out
+    assert planted.main(["no_such_bug"]) == 2
+
+
+def test_a_patch_without_a_place_is_a_broken_hunt() -> None:
+    """And does not stop the hunts of the others."""
+    lost = Patch("lost", "1", "x", ("I1",), (Hunk("journal/record.py", "not there\n", "\n"),))
+    found = hunt(lost, seeds="1-1")
+    assert not found.caught and found.broken and "0 times" in found.output
 
 
 def test_a_planted_bug_is_caught() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from journal.raft.messages import Append, VoteReply, VoteRequest
 from journal.record import make_entry
-from journal.values import EntryKind, Index, NodeId, Term
+from journal.values import Configuration, EntryKind, Index, NodeId, Term
 from tests.simulation.checkers.raft import Committed, RaftChecker
 from tests.simulation.trace import Violation
 
@@ -24,6 +24,7 @@ class FakeCore:
     commit: int = 0
     applied: int = 0
     terms: list[int] = field(default_factory=list)
+    matches: tuple[int, ...] = ()
 
     @property
     def last_index(self) -> int:
@@ -161,3 +162,29 @@ def test_follower_that_commits_beyond_its_log_is_rejected() -> None:
     checker = started(A)
     with pytest.raises(Violation, match="I4"):
         checker.on_step(A, FakeCore(1, False, 5, 0, [1]))
+
+
+def test_peer_taken_back_is_rejected() -> None:
+    """I6: an acknowledgement that comes late may not undo one that came before it. A new term counts anew."""
+    checker = started(A)
+    checker.on_step(A, FakeCore(2, True, terms=[2, 2, 2], matches=(3, 1)))
+    checker.on_step(A, FakeCore(2, True, terms=[2, 2, 2], matches=(3, 2)))
+    checker.on_step(A, FakeCore(2, False, terms=[2, 2, 2]))
+    checker.on_step(A, FakeCore(3, True, terms=[2, 2, 2], matches=(0, 0)))
+    checker.on_step(A, FakeCore(3, True, terms=[2, 2, 2], matches=(2, 0)))
+    with pytest.raises(Violation, match="I6"):
+        checker.on_step(A, FakeCore(3, True, terms=[2, 2, 2], matches=(1, 3)))
+
+
+def test_leader_without_a_quorum_of_votes_is_rejected() -> None:
+    """VOTES: two such would lead one term, be it now or in another run."""
+    checker = started(A, B, C)
+    three = Configuration((A, B, C))
+    checker.on_send(B, A, VoteReply(Term(1), True))
+    checker.check_elected(A, 1, three)
+    checker.check_elected(A, 1, Configuration((A, B, C, NodeId("d"))))  # elected is elected
+    checker.on_send(B, A, VoteReply(Term(2), True, pre=True))
+    checker.on_send(C, B, VoteReply(Term(2), True))
+    with pytest.raises(Violation, match="VOTES"):
+        checker.check_elected(A, 2, three)
+    checker.check_elected(A, 3, Configuration((A,)))

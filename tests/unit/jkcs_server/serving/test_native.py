@@ -480,6 +480,8 @@ def test_a_full_disk_takes_no_sessions(hello: list[Any]) -> None:
     client.send(hello)
     assert client.take() == [[DiskFull.code, "full"]]
     assert desk.proposed == [] and desk.attaching == [] and client.connection.closed
+
+
 def test_an_admin_request_is_answered_when_its_answer_is_there() -> None:
     """Out of turn: it may wait for the leader or the disk, and nothing else of the connection waits with it."""
     desk, client = connected()

@@ -205,12 +205,16 @@ def test_a_learner_and_a_withheld_node_never_campaign() -> None:
 
 
 def test_a_refilled_node_takes_part_again() -> None:
-    """Its lost tail is back, and committed: its vote can no longer harm (RELIABILITY R5)."""
+    """Its lost tail is back on its disk: its vote can no longer harm (RELIABILITY R5).
+
+    It does not wait for the commit of that tail: with its leader gone it may hold the newest log of all, and
+    nobody else could then be elected, for ever.
+    """
     node = Alone(1, withheld=2)
     tail = chain(1, after=position_after(node.entries[0]))
-    node.step("n2", append_after(node.entries[0], tail, term=1, commit=1))
+    node.step("n2", append_after(node.entries[0], tail, term=1, commit=1), save=False)
     assert node.core.withheld == 2
-    node.step("n2", Heartbeat(Term(1), Index(2), 1))
+    node.sent()
     assert node.core.withheld == 0
     node.expire()
     assert node.core.role is Role.CANDIDATE
@@ -219,16 +223,29 @@ def test_a_refilled_node_takes_part_again() -> None:
 def test_a_snapshot_ahead_of_the_log_is_handed_out_piece_by_piece() -> None:
     """The driver assembles it and answers each piece."""
     follower = Alone(1)
+    follower.step("n2", Heartbeat(Term(2), Index(0), 1))
     chunk = SnapshotChunk(Term(2), meta(10, 2), 0, b"12345678")
     follower.core.step(NodeId("n2"), chunk, 0.0)
     ready = follower.core.ready()
     assert ready is not None and ready.chunks == [("n2", chunk)]
-    assert follower.core.leader == "n2"
+
+
+@pytest.mark.parametrize("leader", ("n1", "n3", None))
+def test_a_chunk_of_a_snapshot_makes_nobody_a_leader(leader: str | None) -> None:
+    """Whoever fed an observer may still be sending when that has become a voter, or even leads."""
+    node = Alone(1, 1)
+    if leader == "n1":
+        node.lead()
+    elif leader is not None:
+        node.step(leader, Heartbeat(Term(1), Index(0), 1))
+    assert node.step("n2", SnapshotChunk(node.core.term, meta(10, 1), 0, b"12345678")) == []
+    assert node.core.leader == leader
 
 
 def test_a_snapshot_that_the_log_already_holds_is_declined_as_installed() -> None:
     """Installing it would throw away what follows it and may be acknowledged (RELIABILITY 31, 33)."""
     follower = Alone(1, 2, 2)
+    follower.step("n2", Heartbeat(Term(2), Index(0), 1))
     installed = SnapshotReply(Term(2), Index(2), 8, True)
     assert follower.one("n2", SnapshotChunk(Term(2), meta(2, 2), 0, b"")) == installed
     assert follower.core.commit == 2  # the leader has it committed

@@ -128,6 +128,25 @@ def test_a_leader_that_removes_itself_goes_when_all_is_decided() -> None:
     propose(cluster, b"x")
 
 
+def test_a_leader_on_its_way_out_may_be_taken_in_again() -> None:
+    """It is then a newcomer to its own cluster, which need not catch up with itself."""
+    cluster = Cluster(3)
+    leader = cluster.elect(1)
+    cluster.wait(1)
+    leader.core.update_voters(NAMES[:3], NAMES[1:3], {}, cluster.now)
+    leader.run()
+    while leader.core.committed_configuration != Configuration(NAMES[1:3]):
+        for node in cluster.up():
+            node.save(len(node.writes))
+            node.run()
+        cluster.deliver()
+    assert leader.core.role is Role.LEADER
+    leader.core.update_voters(NAMES[1:3], NAMES[:3], {}, cluster.now)
+    leader.run()
+    until(cluster, lambda: all(is_done(node, NAMES[:3]) for node in cluster.up()))
+    propose(cluster, b"x")
+
+
 def test_a_removed_node_learns_of_it_and_disturbs_nobody() -> None:
     """The leader lets go of it only when it has the configuration that removes it (RELIABILITY 8, 40)."""
     cluster = Cluster(3)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from journal.limits import Limits
 from journal.raft.messages import Append, Heartbeat, PullReply, PullRequest, ReadRequest
 from journal.raft.ready import Role
-from journal.values import Configuration, NodeId
-from tests.support.raft_cluster import Cluster, Node, node_names
+from journal.values import Configuration, Index, NodeId, Term
+from tests.support.raft_cluster import Cluster, Node, chain, node_names
 
 NAMES = node_names(6)
 OBSERVED = Configuration(NAMES[:3], observers=NAMES[3:5])
@@ -154,3 +154,52 @@ def test_an_observer_survives_a_restart_where_it_was() -> None:
     write(cluster, leader, b"b")
     until(cluster, lambda: cluster[4].payloads() == [b"a", b"b"])
     assert cluster[4].restores == 0
+
+
+def test_an_answer_that_comes_twice_leads_to_one_question() -> None:
+    """Each question brings an answer: were each answer to bring a question, what is doubled once stays doubled."""
+    cluster, leader = started()
+    write(cluster, leader, b"a")
+    until(cluster, lambda: cluster[4].payloads() == [b"a"])
+    observer = cluster[4]
+    source = observer.core._observer.source
+    assert source is not None
+    entries = chain(leader.core.term, after=observer.disk.last)
+    last = observer.disk.last
+    reply = PullReply(
+        leader.core.term, leader.name, 0, False, Index(0), 0, last.index, last.term, last.crc, entries[0].last, entries
+    )
+    cluster.bag.clear()
+    for _ in range(3):
+        observer.core.step(source, reply, cluster.now)
+        observer.run()
+    assert len([message for _, _, message in cluster.bag if isinstance(message, PullRequest)]) == 1
+
+
+def test_one_that_led_does_not_believe_that_it_still_does() -> None:
+    """It would ask itself for a read index."""
+    cluster, leader = started()
+    write(cluster, leader, b"a")
+    until(cluster, lambda: cluster[4].payloads() == [b"a"])
+    observer = cluster[4]
+    source = observer.core._observer.source
+    assert source is not None
+    news = PullReply(leader.core.term, observer.name, 0, False, Index(0), 0, Index(0), Term(0), 0, observer.core.commit)
+    observer.core.step(source, news, cluster.now)
+    assert observer.core.leader is None
+    assert not observer.core.read(1, cluster.now)
+
+
+def test_a_source_that_knows_of_no_leader_is_left_for_another() -> None:
+    """It may have been removed without learning of it, and would say for ever that there is no news."""
+    cluster, leader = started()
+    write(cluster, leader, b"a")
+    until(cluster, lambda: cluster[4].payloads() == [b"a"])
+    source = cluster[4].core._observer.source
+    assert source is not None and source != leader.name
+    for name in NAMES[:3]:
+        if name != source:
+            cluster.cut |= {(name, source), (source, name)}
+    cluster.wait(2)
+    write(cluster, leader, b"b")
+    until(cluster, lambda: cluster[4].payloads()[-1:] == [b"b"])

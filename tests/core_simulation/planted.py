@@ -1,0 +1,289 @@
+"""Bugs planted into the running core, each to be caught by the promise that it breaks.
+
+A checker that cannot fail is a defect; so for every promise there is a bug here, of a kind that other
+implementations really had (RELIABILITY, the checklist). Planting replaces functions for the time of a
+`with` block; nothing is changed on disk. Used by `test_planted.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+from journal.raft import core, leader, quorum
+from journal.raft.core import Core
+from journal.raft.follower import Follower
+from journal.raft.leader import Leader
+from journal.raft.log import Log
+from journal.raft.messages import AppendReply, VoteReply, VoteRequest
+from journal.raft.progress import Progress
+from journal.raft.quorum import VoteResult
+from journal.raft.ready import ReadGrant
+from journal.raft.state import State
+from journal.values import Entry, HardState, Index, NodeId, SnapshotMeta, Term
+from tests.core_simulation.node import Node
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """One bug: what is replaced by what, and the promises one of which must notice it."""
+
+    name: str
+    caught_by: tuple[str, ...]
+    changes: tuple[tuple[Any, str, Any], ...]
+    rare: bool = False
+    """Takes hundreds of seeds."""
+
+    @contextmanager
+    def plant(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for owner, name, value in self.changes:
+                stack.enter_context(patch.object(owner, name, value))
+            yield
+
+
+# Votes
+
+
+def _grants_again(state: State, candidate: NodeId, request: VoteRequest) -> bool:
+    ours = (state.log.last_term, state.log.last_index)
+    if request.term < state.term or (request.last_term, request.last_index) < ours:
+        return False
+    if not request.pre:
+        state.vote, state.hard_state_changed = None, True
+    return True
+
+
+def _grants_unseen(state: State, candidate: NodeId, request: VoteRequest) -> bool:
+    if request.term < state.term:
+        return False
+    return request.pre or state.vote in (None, candidate)
+
+
+_save = Node._save
+
+
+def _save_without_vote(self: Node, hard_state: HardState | None, entries: list[Entry]) -> None:
+    _save(self, hard_state, entries)
+    if hard_state is not None:
+        self.image.hard_state = HardState(hard_state.term)
+
+
+def _send_at_once(self: State, to: NodeId, message: Any) -> None:
+    self.messages.append((to, message))
+
+
+def _replies_counted(self: Any, voter: NodeId, reply: VoteReply) -> VoteResult:
+    """Of whatever round, and each one as a voter."""
+    if reply.granted:
+        self._votes[NodeId(f"{voter}, {len(self._votes)}")] = True
+    members = self._state.configuration.voters
+    return VoteResult.WON if len(self._votes) > len(members) // 2 else VoteResult.PENDING
+
+
+# Log and commit
+
+
+def _commit_by_counting(self: Leader) -> None:
+    self._state.commit_to(Index(quorum.quorum_value(self._state.configuration, self._match_of)))
+
+
+def _match_in_memory(self: Leader, node: NodeId) -> int:
+    return self._state.log.last_index if node == self._state.me else self._progress[node].match
+
+
+def _half_of_four_is_enough(half: tuple[NodeId, ...], value_of: Callable[[NodeId], int]) -> int:
+    values = sorted(map(value_of, half))
+    return values[len(values) // 2]
+
+
+def _one_half_is_enough(configuration: Any, value_of: Callable[[NodeId], int]) -> int:
+    return quorum._majority_value(configuration.voters, value_of)
+
+
+_accept = Log.accept
+
+
+def _accept_and_cut(
+    self: Log, previous: Index, term: Term, crc: int, entries: list[Entry], commit: Index
+) -> Index | None:
+    match = _accept(self, previous, term, crc, entries, commit)
+    if match is not None and max(match, self._before.index) < self.last_index:
+        self._truncate(Index(match + 1))
+    return match
+
+
+def _accept_blindly(
+    self: Log, previous: Index, term: Term, crc: int, entries: list[Entry], commit: Index
+) -> Index | None:
+    """What follows is taken whatever term stands before it."""
+    if previous > self.last_index or not self.ends_record(previous) or self.term_at(previous) == term:
+        return _accept(self, previous, term, crc, entries, commit)
+    if not entries:
+        return previous
+    if entries[0].first <= self.last_index:
+        self._truncate(entries[0].first)
+    self._extend(entries)
+    return entries[-1].last
+
+
+_begin_round = Leader._begin_round
+
+
+def _heartbeat_with_all_commits(self: Leader) -> None:
+    before = len(self._state.messages)
+    _begin_round(self)
+    for _, message in self._state.messages[before:]:
+        message.commit = self._state.commit
+
+
+_truncate = Log._truncate
+
+
+def _truncate_and_vouch(self: Log, index: Index) -> None:
+    lasts = [write.last for write in self._writes]
+    _truncate(self, index)
+    for write, last in zip(self._writes, lasts, strict=True):
+        write.last = last
+
+
+def _saved_of_another(self: Log, number: int) -> None:
+    while self._writes and self._writes[0].number <= number:
+        self.durable = max(self.durable, min(self._writes.popleft().last, self.handed))
+
+
+def _acknowledge_at_once(self: Follower, to: NodeId, match: Index) -> None:
+    self._state.send(to, AppendReply(self._state.term, match))
+
+
+def _applied_to_the_end(self: Core, index: Index) -> None:
+    self._state.applied = self._state.applying = self._state.commit
+
+
+# Reads
+
+
+def _read_at_once(self: Leader, asker: NodeId | None, context: int, floor: Index) -> bool:
+    if asker is None:
+        self._state.reads.append(ReadGrant(context, self._state.commit))
+    return True
+
+
+def _answer_without_echo(self: Leader) -> None:
+    for read, index in self._reads.end():
+        if read.asker is None:
+            self._state.reads.append(ReadGrant(read.context, index))
+
+
+_flush = Leader.flush
+
+
+def _flush_before_first_commit(self: Leader) -> None:
+    first, self.first_index = self.first_index, Index(0)
+    _flush(self)
+    self.first_index = first
+
+
+# Snapshots
+
+
+def _restore_always(self: Core, meta: SnapshotMeta) -> bool:
+    if self._leader is not None:
+        return False
+    if self._candidate is not None:
+        self._follow_nobody(self._state.term)
+    self._state.restoring = meta
+    return True
+
+
+def _restored_anyhow(self: Core, meta: SnapshotMeta) -> None:
+    state, index = self._state, meta.position.index
+    state.restoring = None
+    state.log.start = state.log._before = meta.position
+    state.log._entries.clear()
+    state.log._lasts.clear()
+    state.log._end()
+    state.log.handed = state.log.durable = index
+    state.commit = state.applying = state.applied = index
+
+
+def _no(*_: Any) -> bool:
+    return False
+
+
+def _yes(*_: Any) -> bool:
+    return True
+
+
+# Liveness
+
+
+def _campaign_at_once(self: Core) -> None:
+    if self._state.may_campaign():
+        self._campaign(pre=False)
+    else:
+        self._follow_nobody(self._state.term)
+
+
+def _wait_for_ever(self: Follower) -> bool:
+    self.deadline = self._state.now + 1.0
+    return False
+
+
+def _withholds_until_committed(self: State) -> bool:
+    if self.withheld and self.log.last_index >= self.withheld <= self.commit:
+        self.withheld = Index(0)
+    return self.withheld > 0
+
+
+PLANTED = (
+    Planted("two votes in one term", ("I2",), ((core, "grants", _grants_again),)),
+    Planted("a vote without a look at the logs", ("I4", "I5", "I7"), ((core, "grants", _grants_unseen),)),
+    Planted("a vote forgotten in a crash", ("I1", "I2"), ((Node, "_save", _save_without_vote),)),
+    Planted("answers that do not wait for the disk", ("I2", "I7"), ((State, "send_when_saved", _send_at_once),)),
+    Planted("answers counted, not voters", ("I1", "I2", "I4"), ((core.Candidate, "on_reply", _replies_counted),)),
+    Planted("older terms committed by counting", ("I8",), ((Leader, "_maybe_commit", _commit_by_counting),)),
+    Planted("the leader counts itself before its sync", ("I7",), ((Leader, "_match_of", _match_in_memory),)),
+    Planted("two of four are a quorum", ("I1", "I7"), ((quorum, "_majority_value", _half_of_four_is_enough),)),
+    Planted(
+        "one half of a joint configuration decides",
+        ("I1", "I7"),
+        ((quorum, "quorum_value", _one_half_is_enough), (leader, "quorum_value", _one_half_is_enough)),
+    ),
+    Planted("an append cuts what follows it", ("I3", "I7"), ((Log, "accept", _accept_and_cut),)),
+    Planted("the place before is not compared", ("I3", "I4", "I5", "I7"), ((Log, "accept", _accept_blindly),)),
+    Planted(
+        "a heartbeat commits what is not compared", ("I5",), ((Leader, "_begin_round", _heartbeat_with_all_commits),)
+    ),
+    Planted(
+        "a write vouches for what replaced it",
+        ("I6", "I7"),
+        ((Log, "_truncate", _truncate_and_vouch), (Log, "saved", _saved_of_another)),
+    ),
+    Planted("acknowledged before it is on the disk", ("I7",), ((Follower, "_acknowledge", _acknowledge_at_once),)),
+    Planted("pages that skip", ("I5", "I6"), ((Core, "applied_to", _applied_to_the_end),)),
+    Planted("a read without a quorum", ("I14",), ((Leader, "read", _read_at_once),)),
+    Planted(
+        "a round without its echoes", ("I14",), ((Leader, "_maybe_answer_reads", _answer_without_echo),), rare=True
+    ),
+    Planted("a read before the first commit", ("I14",), ((Leader, "flush", _flush_before_first_commit),)),
+    Planted(
+        "an old snapshot over a newer log",
+        ("I6", "I7", "I10"),
+        ((Follower, "overtakes", _no), (Core, "begin_restore", _restore_always), (Core, "restored", _restored_anyhow)),
+    ),
+    Planted("a lost tail and still a vote", ("I4", "I5", "I7"), ((State, "withholds", _no),)),
+    Planted("nobody campaigns", ("liveness",), ((Follower, "election_due", _wait_for_ever),)),
+    Planted("what was sent once is never sent again", ("liveness",), ((Progress, "give_up_waiting", _no),)),
+    Planted("a leader nobody answers leads on", ("liveness",), ((Leader, "_quorum_is_heard", _yes),)),
+    Planted("a stuck disk leads on", ("liveness",), ((Leader, "_disk_is_stuck", _no),)),
+    Planted("a refilled node waits for a commit", ("liveness",), ((State, "withholds", _withholds_until_committed),)),
+    Planted(
+        "terms without end",
+        ("liveness", "stability"),
+        ((Core, "_campaign_or_wait", _campaign_at_once), (core, "is_disruptive", _no)),
+    ),
+)

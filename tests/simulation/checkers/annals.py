@@ -1,0 +1,124 @@
+"""What every key held from which index on: the memory of the replayed log, for whoever asks about the past.
+
+Filled by the ghost, command by command. Read by those who judge what clients were told. Decides nothing.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from jkcs_client.protocol.messages import EventKind
+from tests.support.model_tree import ModelTree
+
+_CREATED = int(EventKind.CREATED)
+_DELETED = int(EventKind.DELETED)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyState:
+    """What a key held from `index` on."""
+
+    index: int
+    value: bytes | None
+    """None: it does not exist."""
+    version: int = 0
+    czxid: int = 0
+    mzxid: int = 0
+    owner: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The children of a key from `index` on."""
+
+    index: int
+    names: tuple[str, ...]
+    """Sorted."""
+    cversion: int
+    pzxid: int
+
+
+@dataclass(frozen=True, slots=True)
+class GhostEvent:
+    """One event of the tree, in log order."""
+
+    index: int
+    kind: int
+    path: str
+
+
+T = TypeVar("T", KeyState, Listing)
+_NEVER = KeyState(0, None)
+
+
+class Annals:
+    """The past of one run's tree."""
+
+    def __init__(self) -> None:
+        self.events: list[GhostEvent] = []
+        """In log order; those of one command in the order in which they are told."""
+        self.histories: dict[str, list[KeyState]] = {}
+        self.listings: dict[str, list[Listing]] = {"/": [Listing(0, (), 0, 0)]}
+        self._names: dict[str, set[str]] = {"/": set()}
+        """The children of this moment."""
+
+    def take(self, index: int, model: ModelTree) -> None:
+        """The model has applied the command at `index`."""
+        for kind, path in model.events:
+            self.events.append(GhostEvent(index, int(kind), path))
+            key = model.keys.get(path)
+            if key is None:
+                state = KeyState(index, None)
+            else:
+                state = KeyState(index, key.data, key.version, key.czxid, key.mzxid, key.owner)
+            _put(self.histories.setdefault(path, []), state)
+            if kind in (_CREATED, _DELETED):
+                self._on_child(index, int(kind), path, model)
+
+    def state_at(self, path: str, index: int) -> KeyState:
+        """What a key was as of `index`."""
+        if path == "/":
+            return KeyState(0, b"")
+        states = self.histories.get(path, [])
+        place = bisect_right(states, index, key=lambda state: state.index)
+        return states[place - 1] if place else _NEVER
+
+    def listing_at(self, path: str, index: int) -> Listing | None:
+        """The children of a key as of `index`; None when there was no such key."""
+        if self.state_at(path, index).value is None:
+            return None
+        listings = self.listings[path]
+        return listings[bisect_right(listings, index, key=lambda listing: listing.index) - 1]
+
+    def listings_between(self, path: str, low: int, high: int) -> Iterator[Listing | None]:
+        """All that the children of a key were from index `low` up to `high`."""
+        yield self.listing_at(path, low)
+        moments = {state.index for state in self.histories.get(path, []) if low < state.index <= high}
+        moments |= {listing.index for listing in self.listings.get(path, []) if low < listing.index <= high}
+        for index in sorted(moments):
+            yield self.listing_at(path, index)
+
+    def _on_child(self, index: int, kind: int, path: str, model: ModelTree) -> None:
+        parent, _, name = path.rpartition("/")
+        parent = parent or "/"
+        if kind == _CREATED:
+            self._names[parent].add(name)
+            self._names[path] = set()
+            _put(self.listings.setdefault(path, []), Listing(index, (), 0, index))
+        else:
+            self._names[parent].discard(name)
+        above = model.keys.get(parent)
+        if above is not None:
+            names = tuple(sorted(self._names[parent]))
+            _put(self.listings[parent], Listing(index, names, above.cversion, above.pzxid))
+
+
+def _put(history: list[T], newest: T) -> None:
+    """Add to a history; of several changes at one index only the last is ever seen."""
+    if history and history[-1].index == newest.index:
+        history[-1] = newest
+    else:
+        history.append(newest)

@@ -1,0 +1,54 @@
+"""The clients of a run: every role does its work, and what is written down is what the judges need."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.checkers import models
+from tests.simulation.loop import quiet_disposal
+from tests.simulation.plan import draw
+from tests.simulation.run import _Run
+from tests.simulation.workload import FULL_SEARCH_EVERY, ROLES, Workload
+
+SEARCHED = FULL_SEARCH_EVERY
+"""A seed whose history is searched in full."""
+OVERLAPPING = 26
+"""A seed in which a holder writes after it stood still for longer than its session."""
+
+
+def load_of(seed: int) -> Workload:
+    with quiet_disposal():
+        run = _Run(draw(seed), None)
+        assert run.execute() is None
+        return run._load
+
+
+def test_every_role_leaves_its_traces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Registers, directories, ephemeral and sequential keys, transactions, watches, locks: none may fall silent, and
+    the history is what the full search gets."""
+    searched: list[int] = []
+    check = models.check_full
+
+    def search(registers: list[object], directories: list[object]) -> None:
+        searched.append(len(registers) + len(directories))
+        check(registers, directories)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("tests.simulation.workload.check_full", search)
+    load = load_of(SEARCHED)
+    kinds = {operation.kind for operation in load.registers}
+    assert kinds == {"get", "set", "create", "delete"}
+    kinds = {operation.kind for operation in load.directories}
+    assert kinds >= {"children", "get", "create", "sequential", "set", "delete", "multi", "make"}
+    paths = set(load.observer.ghost.annals.histories)
+    for top in ("/eph/", "/seq/s-", "/multi/a", "/order/", "/locks/a/", "/locks/c/", "/fenced/locks/"):
+        assert any(path.startswith(top) for path in paths), top
+    assert any(write.acknowledged for write in load.writes) and any(write.refused for write in load.writes)
+    assert load.locks.grants > 5 and load.observer.recovery.rehearsals > 2
+    assert any(end.expired for end in load.observer.sessions.ended.values())
+    assert searched and searched[0] > 100
+    assert 8 <= len(ROLES) <= 16
+
+
+def test_overlap_of_holders_is_seen_by_the_fenced_resource() -> None:
+    """Without tokens two holders would have written at once; if that never happened, fencing would be untested."""
+    assert load_of(OVERLAPPING).locks.overlaps > 0
