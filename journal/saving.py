@@ -14,12 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from journal.errors import DiskFull
-from journal.raft.messages import Message, VoteReply
+from journal.raft.messages import AppendReply, Message, VoteReply
 from journal.raft.ready import Ready
 from journal.room import Room
 from journal.storage.store import Store
 from journal.storage.worker import Worker
-from journal.values import Entry, HardState, NodeId
+from journal.values import Entry, HardState, Index, NodeId
 
 Replies = list[tuple[NodeId, Message]]
 HELD_MAX = 4096
@@ -88,7 +88,23 @@ class Saving:
 
     def _merge(self, ready: Ready) -> None:
         save = _Save(ready.number, ready.number, ready.hard_state, ready.entries)
-        self._queued = save if self._queued is None else _merged(self._queued, save)
+        queued = self._queued
+        if queued is None:
+            self._queued = save
+            return
+        if queued.entries and save.entries and save.entries[0].first <= queued.entries[-1].last:
+            self._forget_acknowledgements(save.entries[0].first)
+        self._queued = _merged(queued, save)
+
+    def _forget_acknowledgements(self, first: Index) -> None:
+        """Entries from `first` on were replaced before they were written: nobody may hear that this disk has them.
+        The leader who asked has been succeeded, and its successor asks for itself."""
+        for _, replies in self._held:
+            replies[:] = [
+                (peer, message)
+                for peer, message in replies
+                if type(message) is not AppendReply or message.refused or message.match < first
+            ]
 
     def _submit_next(self) -> None:
         """Save what is queued; on a full disk only the part that has its room."""

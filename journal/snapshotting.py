@@ -189,6 +189,11 @@ class Snapshotting:
     def take(self, position: Position) -> None:
         """Snapshot the machines as they are now. Skipped while one is still being written."""
         self._recovering.on_snapshot()
+        received = self._receiving
+        if received is not None and self._receiver is not None and received.position.index <= position.index:
+            # Its sender is gone, and the log has come this far by itself. Kept, it would let no other be taken,
+            # and one that leads would ask for one after each commit.
+            self._abandon(self._receiver)
         if self._taking or self._receiver is not None:
             logger.info("snapshot at %d skipped: another one is under way", position.index)
             return
@@ -372,8 +377,7 @@ class Snapshotting:
             if self._taking:
                 return  # the leader repeats it; by then our own snapshot is written
             if self._receiver is not None:
-                abandoned = self._receiver
-                self._worker.submit(abandoned.abort, lambda _, error: None)
+                self._abandon(self._receiver)
             logger.info("receiving snapshot %d from %s: %d bytes", meta.position.index, leader, meta.size)
             self._receiving = meta
             self._receiver = self._store.snapshots.receive(meta)
@@ -429,6 +433,10 @@ class Snapshotting:
         """The log now starts behind `meta`: bring the machines there. Called by `Replica.install`."""
         self._recovering.on_snapshot()
         self._restore(meta)
+
+    def _abandon(self, receiver: SnapshotReceiver) -> None:
+        self._forget_receiver(receiver)
+        self._worker.submit(receiver.abort, lambda _, error: None)
 
     def _forget_receiver(self, receiver: SnapshotReceiver) -> None:
         if self._receiver is receiver:

@@ -78,6 +78,9 @@ class Load(Protocol):
 
     def see(self, state: str) -> None: ...
 
+    def dialed(self, process: Process) -> int:
+        """How many connections the client has had so far."""
+
     def move(self, process: Process) -> None:
         """Break the client's connection, so that its session goes to another server."""
 

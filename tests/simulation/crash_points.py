@@ -182,7 +182,7 @@ class DiskSteps:
         if file.startswith(META_NAME):
             return "meta.rename" if operation in ("rename", "replace") else "meta.create"
         if file == MARK_NAME:
-            return f"mark.{operation}"
+            return f"mark.{'create' if operation == 'write0' else operation}"
         if file == LOG_TEMPORARY:
             return f"segment.{'write' if operation == 'write0' else operation}"
         if file.startswith("log-"):

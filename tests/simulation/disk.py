@@ -195,6 +195,28 @@ class SimDisk:
         """`read` for those outside, whom no fault concerns."""
         return bytes(self._find(name).cached[offset : offset + size])
 
+    def twin(self) -> SimDisk:
+        """A copy, with the same chance before it, of which nobody is told and which has no faults."""
+        chance = random.Random()
+        chance.setstate(self._chance.getstate())
+        twin = SimDisk(chance)
+        copies: dict[_File, _File] = {}
+
+        def copy(file: _File) -> _File:
+            if file not in copies:
+                copies[file] = _File(
+                    bytearray(file.cached), bytearray(file.durable), list(file.unsynced), file.size_durable
+                )
+            return copies[file]
+
+        twin._names = {name: copy(file) for name, file in self._names.items()}
+        twin._durable_names = {name: copy(file) for name, file in self._durable_names.items()}
+        twin._name_changes = [
+            _Name(change.name, None if change.file is None else copy(change.file), change.old)
+            for change in self._name_changes
+        ]
+        return twin
+
     def durable_image(self) -> FrozenDisk:
         """What a power cut would leave now, if it kept nothing that is not synced."""
         return FrozenDisk({name: bytes(file.durable) for name, file in self._durable_names.items()})

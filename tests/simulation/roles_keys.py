@@ -325,6 +325,7 @@ class Reader(Actor):
         """Several calls of one session on their way at once: they are carried out in the order of their calls."""
         kinds = [self._chance.choice(("local", "read", "write")) for _ in range(self._chance.randint(3, 6))]
         indices: list[tuple[str, int] | None] = [None] * len(kinds)
+        dialed = self._load.dialed(self._process)
 
         async def call(place: int, kind: str) -> None:
             try:
@@ -349,7 +350,7 @@ class Reader(Actor):
                 await anyio.lowlevel.checkpoint()
         known = [one for one in indices if one is not None]
         # When a connection broke in between, reads are asked again behind the writes.
-        if len(known) == len(kinds):
+        if len(known) == len(kinds) and dialed == self._load.dialed(self._process):
             self._load.verify(self._answers.check_order, self._who, known)
 
 

@@ -82,7 +82,10 @@ class LockUser(Actor):
         """A write under a lock that was given back: its guard must refuse it."""
         value = b"%s:%d" % (self._load.value(self._who), held.token)
         fenced = self._client.fenced_by(held)
-        if await self._record(f"late {path}", value, lambda: fenced.set(fenced_key(path), value)) is not None:
+        stat = await self._record(f"late {path}", value, lambda: fenced.set(fenced_key(path), value))
+        # Where no server was within reach, the lock is given back in the background, and may still have been held.
+        gone = [state.index for state in self._ghost.annals.histories.get(held.key, []) if state.value is None]
+        if stat is not None and gone and gone[0] < stat.mzxid:
             self._load.verify(
                 complain, Violation("M1", f"{self._who} wrote under token {held.token} after giving it back")
             )

@@ -174,6 +174,10 @@ class Workload:
     def see(self, state: str) -> None:
         self._world.reach.see(state)
 
+    def dialed(self, process: Process) -> int:
+        """How many connections a client has had so far."""
+        return self._world.dialed[process]
+
     def move(self, process: Process) -> None:
         """Break a client's connection: its session goes on at another server."""
         for connection in list(self._world.connections):

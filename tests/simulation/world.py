@@ -121,6 +121,8 @@ class World:
         self.peers = {str(name): (str(name), PEER_PORT) for name in names}
         self.url = "jkcs://" + ",".join(f"{name}:{CLIENT_PORT}" for name in names)
         self.connections: dict[Connection, None] = {}
+        self.dialed: Counter[Process] = Counter()
+        """How many connections each client has had."""
         self._restart_chance = self.chance.stream("restart")
         self._worker_chance = self.chance.stream("worker")
 
@@ -328,6 +330,7 @@ class World:
         connection = Connection(self.links, process, server_process)
         connection.on_reply = lambda side: self.crash_points.reach(machine.name, f"reply.client.{side}")
         self.connections[connection] = None
+        self.dialed[process] += 1
         self.loop.enter(server_process, lambda: connection.open(server.accept()))
         return connection.stream
 

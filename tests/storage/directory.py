@@ -60,8 +60,8 @@ class Machine:
         applied, state = b"".join(chunks).split() or (b"0", b"0")
         self.applied, self.state = int(applied), int(state)
 
-    def digest(self) -> bytes:
-        return b""
+    def digest(self) -> int:
+        return self.state
 
 
 def state_at(index: int) -> int:
@@ -99,7 +99,7 @@ def _take_snapshot(store: Store, index: int) -> None:
     machine = Machine()
     for entry in ENTRIES[:index]:
         machine.apply(entry)
-    writer = store.snapshots.begin(end_of(ENTRIES[index - 1]), THREE)
+    writer = store.snapshots.begin(end_of(ENTRIES[index - 1]), THREE, machine.digest())
     for chunk in machine.snapshot():
         writer.add(b"\0" + chunk)
     writer.finish()

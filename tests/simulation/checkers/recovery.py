@@ -7,7 +7,6 @@ if the machine had just been switched on. The machine itself notices nothing. Ca
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
 
 from journal.errors import StorageError
@@ -88,18 +87,6 @@ class RecoveryChecker:
 
 def torn_copy(disk: SimDisk) -> SimDisk:
     """A disk as a power cut could leave this one now: without some of what was not synced, and torn."""
-    # Those who follow the disk belong to the world, which is not to be copied; and they must not hear of this.
-    listeners = {name: value for name, value in vars(disk).items() if name.startswith("on_")}
-    for name in listeners:
-        setattr(disk, name, None)
-    try:
-        twin = deepcopy(disk)
-    finally:
-        for name, listener in listeners.items():
-            setattr(disk, name, listener)
-    # Nor who stands before its methods.
-    for name in [name for name in vars(twin) if hasattr(SimDisk, name)]:
-        delattr(twin, name)
-    twin.calm()
+    twin = disk.twin()
     twin.lose_power()
     return twin

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from journal.errors import DiskFailed
+from journal.errors import DiskFailed, DiskFull
 from tests.simulation.disk import SimDisk
 from tests.simulation.loop import Ended, Process, SimLoop
 from tests.simulation.worker import SimWorker
@@ -211,7 +211,7 @@ def test_full_disk_refuses_what_would_grow_and_nothing_else() -> None:
     disk.write("f", 0, [b"x" * 8])
     disk.sync("f")
     for grow in (lambda: disk.create("g", 8), lambda: disk.write("f", 4, [b"12345"])):
-        with pytest.raises(DiskFailed, match="full"):
+        with pytest.raises(DiskFull, match="full"):
             grow()
     assert disk.free_bytes() == 0
     disk.calm()
