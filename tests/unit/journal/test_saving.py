@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any, cast
 
 from journal.raft.messages import AppendReply, Message, VoteReply
@@ -42,6 +41,13 @@ class FakeStore:
         self.saved.append(entries)
 
 
+class EmptyRoom:
+    """There is always room."""
+
+    def found(self) -> None:
+        """Nobody waited for any."""
+
+
 def test_what_was_replaced_before_it_was_written_is_not_acknowledged() -> None:
     """An old leader's entries wait for a slow disk, and a new leader's take their place: the acknowledgement of the
     old ones would leave with the new ones' save, and say of a disk what it never had (R2). A vote stays a vote."""
@@ -49,7 +55,7 @@ def test_what_was_replaced_before_it_was_written_is_not_acknowledged() -> None:
     saving = Saving(
         cast("Store", store),
         cast("Worker", worker),
-        cast("Room", SimpleNamespace(found=lambda: None)),
+        cast("Room", EmptyRoom()),
         lambda peer, message: sent.append((peer, message)),
         lambda: False,
         lambda number, error: None,
