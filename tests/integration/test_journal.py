@@ -80,12 +80,17 @@ async def stream_of(stream: EventStream, count: int) -> AsyncIterator[MachineEve
 
 
 async def fill_until_cut(journal: Journal) -> int:
-    """Update until the log has been cut behind a snapshot; returns how many commands that took."""
+    """Update until the log has been cut behind a snapshot; returns how many commands that took.
+
+    No faster than snapshots are taken: else the state, and the time to send it, would grow with the machine's speed.
+    """
     count = 0
-    async with asyncio.timeout(20):
-        while journal.status()["log_first_index"] <= 300:
+    while journal.status()["log_first_index"] <= 300:
+        before = max(journal.status()["snapshot_indices"], default=0)
+        for _ in range(3):
             await journal.update_many([b"x" * 300] * 100)
-            count += 100
+        count += 300
+        await until(lambda: max(journal.status()["snapshot_indices"], default=0) > before, "a snapshot is taken")  # noqa: B023
     return count
 
 
