@@ -150,6 +150,7 @@ class World:
                 self.reach.see("start failed by the disk")
             self.links.later(0.0, self._crash_if_same, machine, process, False)
             return
+        machine.disk.fail_reads = 0  # it was not read often enough to meet the rest
         machine.server = server
         self.reach.on_boot(machine)
         self.crash_points.stand_around(machine.name, server)
