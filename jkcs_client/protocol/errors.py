@@ -135,6 +135,13 @@ class NoNode(DefiniteError):
     summary = "no such key"
 
 
+class NoAuth(DefiniteError):
+    """The key's ACL does not give this permission to any of the caller's identities."""
+
+    code = -102
+    summary = "not permitted"
+
+
 class BadVersion(DefiniteError):
     code = -103
     summary = "the key has another version"
@@ -163,8 +170,25 @@ class SessionExpired(DefiniteError):
 class WrongPassword(DefiniteError):
     """The session exists but the password does not match."""
 
-    code = -115
+    code = -312
     summary = "wrong session password"
+
+
+class InvalidAcl(DefiniteError):
+    code = -114
+    summary = "invalid ACL"
+
+
+class AuthFailed(DefiniteError):
+    """The scheme is not known, or its credentials make no sense."""
+
+    code = -115
+    summary = "authentication failed"
+
+
+class QuotaExceeded(DefiniteError):
+    code = -125
+    summary = "the quota is used up"
 
 
 class SessionMoved(DefiniteError):

@@ -70,6 +70,12 @@ WATCH = 6
 UNWATCH = 7
 STATUS = 8
 ADMIN = 9
+AUTH = 10
+GET_ACL = 11
+WHO_AM_I = 12
+CHILDREN_PAGE = 13
+EPHEMERALS = 14
+COUNT = 15
 FIRST_WRITE = 16
 CREATE = 16
 SET = 17
@@ -78,6 +84,7 @@ CHECK = 19
 GUARD = 20
 MULTI = 21
 CLOSE = 22
+SET_ACL = 23
 
 OP_NAMES = {
     GET: "get",
@@ -89,6 +96,12 @@ OP_NAMES = {
     UNWATCH: "unwatch",
     STATUS: "status",
     ADMIN: "admin",
+    AUTH: "auth",
+    GET_ACL: "get_acl",
+    WHO_AM_I: "who_am_i",
+    CHILDREN_PAGE: "children_page",
+    EPHEMERALS: "ephemerals",
+    COUNT: "count",
     CREATE: "create",
     SET: "set",
     DELETE: "delete",
@@ -96,6 +109,7 @@ OP_NAMES = {
     GUARD: "guard",
     MULTI: "multi",
     CLOSE: "close",
+    SET_ACL: "set_acl",
 }
 
 LINEARIZABLE = 0
