@@ -11,8 +11,7 @@ command without arguments, because the session's serials must stay without a gap
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from jkcs_client.protocol.errors import (
     OK,
@@ -52,79 +51,16 @@ from jkcs_client.protocol.messages import (
     WATCHES_PER_CONNECTION_MAX,
     WatchMode,
 )
+from jkcs_server.serving.connection import OUTGOING_BYTES_MAX, Desk, Sink
+from jkcs_server.serving.figures import Figures
 from jkcs_server.serving.lane import Lane
-from jkcs_server.serving.watches import WatchHub
 from jkcs_server.tree.checks import check_path, check_write
-from jkcs_server.tree.machine import TreeMachine
-
-OUTGOING_BYTES_MAX = 64 << 20
-"""Answers and events a client may leave unread; beyond it the connection is closed."""
 
 _WATCH_MODES = tuple(WatchMode)
 
 _REFUSED = 0
 """Opcode of the empty command that a refused write becomes: the tree knows no such operation."""
 
-
-class Sink(Protocol):
-    """The way out of a connection."""
-
-    def write(self, data: bytes) -> None: ...
-
-    def unsent(self) -> int:
-        """Bytes the client has not taken yet."""
-
-    def close(self) -> None:
-        """Close once what was written has left."""
-
-    def pause(self) -> None:
-        """Stop reading from the client."""
-
-    def resume(self) -> None: ...
-
-    def is_local(self) -> bool:
-        """Whether the client is on this very machine."""
-
-
-class Desk(Protocol):
-    """What a connection needs of its server."""
-
-    node: str
-    machine: TreeMachine
-    hub: WatchHub
-    confirmed_round: int
-    """Read rounds up to this one are confirmed, and everything they must see is applied."""
-    turn: int
-
-    @property
-    def overloaded(self) -> bool:
-        """Too many writes wait for a leader: clients should be held back."""
-
-    @property
-    def read_only(self) -> str | None:
-        """Why this server takes no writes at present; None when it takes them."""
-
-    def open_session(self, connection: NativeConnection, timeout_ms: int) -> None: ...
-
-    def attach(self, connection: NativeConnection, session: int, password: bytes) -> None: ...
-
-    def join_round(self, connection: NativeConnection) -> int:
-        """The read round that a read of this moment belongs to."""
-
-    def touch(self, session: int) -> None:
-        """Tell the leader, with the next read round, that this session is alive."""
-
-    def propose(self, command: bytes) -> None: ...
-
-    def has_output(self, connection: NativeConnection) -> None:
-        """`flush` wants to be called at the end of this turn."""
-
-    def gone(self, connection: NativeConnection) -> None: ...
-
-    def status(self) -> dict[str, Any]: ...
-
-    def administrate(self, name: str, arguments: dict[str, Any], local: bool, done: Callable[[int, Any], None]) -> None:
-        """Do what an administrator asks. `done` is called once, now or later, with a code and a map or a detail."""
 
 
 class NativeConnection:
@@ -144,9 +80,11 @@ class NativeConnection:
         "closed",
         "greeted",
         "heard_turn",
+        "ids",
         "lane",
         "moved_turn",
         "next_serial",
+        "nonce",
         "session",
         "timeout_ms",
     )
@@ -169,6 +107,8 @@ class NativeConnection:
         self._admin_open = 0
         """ADMIN requests without an answer."""
         self.lane = Lane(self)
+        self.ids = sink.identities()
+        self.nonce = b""
         self.session = 0
         self.timeout_ms = 0
         self.next_serial = 0
@@ -183,7 +123,9 @@ class NativeConnection:
 
     def receive(self, data: bytes) -> None:
         """Take what the client sent. What does not follow the protocol ends this connection, and no other."""
-        self.heard_turn = self._desk.turn
+        if self.greeted:
+            # Not before: whoever says hello a byte at a time has no more time for it than others.
+            self.heard_turn = self._desk.turn
         try:
             if len(self._preface) < len(PREFACE):
                 data = self._read_preface(data)
@@ -256,6 +198,10 @@ class NativeConnection:
                 self._request(message)
         except JkcsError as error:
             self.refuse(error)
+
+    def moved_again(self, serial: int) -> None:
+        """Never: this protocol's clients number their writes themselves, and nothing moves their sessions here."""
+        raise AssertionError(serial)
 
     def denied(self, error: JkcsError) -> None:
         """There will be no session for this hello."""
