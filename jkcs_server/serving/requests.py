@@ -29,6 +29,7 @@ from jkcs_server.serving.native import NativeConnection
 from jkcs_server.serving.silence import Silence
 from jkcs_server.serving.watches import WatchHub
 from jkcs_server.serving.zookeeper import ZooKeeperConnection
+from jkcs_server.tree.acl import Acl
 from jkcs_server.tree.commands import EXPIRE, MOVE, OPEN
 from jkcs_server.tree.machine import TreeMachine
 from journal.administration import Administration
@@ -267,8 +268,8 @@ class Requests:
 
     # What the tree tells while it applies (tree.machine.Hooks).
 
-    def on_event(self, kind: int, path: str, index: int) -> None:
-        self.hub.on_event(kind, path, index)
+    def on_event(self, kind: int, path: str, index: int, acl: Acl | None, parent_acl: Acl | None) -> None:
+        self.hub.on_event(kind, path, index, acl, parent_acl)
 
     def on_opened(self, password: bytes, session_id: int, index: int) -> None:
         session = self.machine.sessions[session_id]
@@ -278,6 +279,20 @@ class Requests:
         if connection is not None and not connection.closed:
             self.machine.owners[session_id] = connection
             connection.attached(session_id, password, session.timeout_ms, 0, fresh=True)
+
+    def on_moved(self, session_id: int, nonce: bytes, index: int) -> None:
+        """A session's client is at one connection, here or elsewhere, and nowhere else any more."""
+        session = self.machine.sessions[session_id]
+        connection, _ = self._moving.pop(nonce, (None, 0))
+        owner = self._owner_of(session_id)
+        if owner is not None and owner.nonce == nonce:
+            owner.moved_again(session.serial)
+            return
+        if owner is not None:
+            owner.refuse(SessionMoved(f"session {session_id}"))
+        if connection is not None and not connection.closed:
+            self.machine.owners[session_id] = connection
+            connection.attached(session_id, session.password, session.timeout_ms, session.serial, fresh=False)
 
     def on_ended(self, session_id: int, index: int, expired: bool) -> None:
         if self._silence is not None:

@@ -65,7 +65,7 @@ class ZooKeeperWatches:
     def add(self, kind: int, path: str) -> None:
         """From now on. Raises BadArguments when it is one too many, or on no path that a key could have."""
         ids = self._ids[kind]
-        if path in ids:
+        if self._holds(ids.get(path)):
             return
         if len(self) >= WATCHES_PER_CONNECTION_MAX:
             raise BadArguments(f"at most {WATCHES_PER_CONNECTION_MAX} watches on one connection")
@@ -78,17 +78,20 @@ class ZooKeeperWatches:
 
     def has(self, kind: int, path: str) -> bool:
         """Whether there is one of this type. Raises BadArguments for a type that is none."""
-        return any(path in self._ids[each] for each in _kinds_of(kind))
+        return any(self._holds(self._ids[each].get(path)) for each in _kinds_of(kind))
 
     def remove(self, kind: int, path: str) -> bool:
         """Forget those of this type. False when there was none. Raises BadArguments for a type that is none."""
         found = False
         for each in _kinds_of(kind):
             watch_id = self._ids[each].pop(path, None)
-            if watch_id is not None:
-                self.hub.remove(self._watcher, watch_id)
+            if watch_id is not None and self.hub.remove(self._watcher, watch_id):
                 found = True
         return found
+
+    def _holds(self, watch_id: int | None) -> bool:
+        # The hub is asked, because it does not tell of a watch that was used up by what the client may not see.
+        return watch_id is not None and self.hub.holds(self._watcher, watch_id)
 
     def fired(self, watch_id: int, kind: int, path: str) -> bool:
         """The hub tells of an event. True when the client has not been told of it for another watch."""
