@@ -26,9 +26,9 @@ from anyio.abc import ByteStream
 from jkcs_server.config import NodeConfig, show_address
 from jkcs_server.loopback import connect_to
 from jkcs_server.server import Edges, Server
-from jkcs_server.serving.listener import Listener
 from jkcs_server.serving.connection import Sink
 from jkcs_server.serving.greeting import Undecided
+from jkcs_server.serving.listener import Listener
 from journal.clock import wall_milliseconds
 from journal.peers.tcp import TcpNetwork
 from journal.storage.disk import FileDisk

@@ -15,6 +15,7 @@ class Figures:
     __slots__ = (
         "_began",
         "_timed",
+        "answered",
         "avg_latency_ms",
         "established_at",
         "last_latency_ms",
@@ -25,7 +26,6 @@ class Figures:
         "notified",
         "received",
         "samples",
-        "answered",
     )
 
     def __init__(self, now: float) -> None:

@@ -95,7 +95,9 @@ class Lane:
         slots, front = self._slots, self._front
         while slots:
             kind, number, request = slots[0]
-            if kind == _WRITE or kind == _TASK:
+            if kind == _WRITE:
+                return
+            if kind == _TASK:
                 return
             if kind == _HELD:
                 self._release()

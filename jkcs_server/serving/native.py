@@ -52,7 +52,6 @@ from jkcs_client.protocol.messages import (
     WatchMode,
 )
 from jkcs_server.serving.connection import OUTGOING_BYTES_MAX, Desk, Sink
-from jkcs_server.serving.figures import Figures
 from jkcs_server.serving.lane import Lane
 from jkcs_server.tree.acl import READ, Acl, allows
 from jkcs_server.tree.checks import check_path, check_write
@@ -61,7 +60,6 @@ _WATCH_MODES = tuple(WatchMode)
 
 _REFUSED = 0
 """Opcode of the empty command that a refused write becomes: the tree knows no such operation."""
-
 
 
 class NativeConnection:

@@ -11,9 +11,7 @@ connection left in flight void: this protocol cannot say which writes those were
 from __future__ import annotations
 
 import hmac
-import struct
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from jkcs_client.protocol import zookeeper as zk

@@ -94,7 +94,7 @@ def outcome(op: int, xid: int, index: int, result: Sequence[Any]) -> bytes:
             pzxid,
         )
     if op == zk.CREATE:
-        path = result[0].encode()
+        path: bytes = result[0].encode()
         return REPLY.pack(_HEAD_BYTES + 4 + len(path), xid, index, 0) + len(path).to_bytes(4, "big") + path
     if op in _CREATES_WITH_STAT:
         return reply(xid, index, text(result[0]) + stat_bytes(result[1]))

@@ -1,7 +1,7 @@
 """ZooKeeper's reconfig: its request in, what administrators ask of a cluster out, its answer in the end.
 
 A server is `server.<name>=<host>:<port>:<port>[:role][;client address]`, as `/zookeeper/config` shows it; of the two
-ports the first is where peers speak. One request is one change of the voters, or one node made an observer or taken out.
+ports the first is where peers speak. A request changes the voters, or one node that does not vote.
 Called by `zookeeper`; the leader decides, through the desk, with all that it asks of administrators.
 """
 
@@ -130,9 +130,7 @@ def _listed(text: str) -> list[str]:
     return [each for each in found if each and not each.startswith("version=")]
 
 
-def _step(
-    roles: dict[str, str], wanted: dict[str, str], addresses: dict[str, str]
-) -> tuple[str, dict[str, Any]]:
+def _step(roles: dict[str, str], wanted: dict[str, str], addresses: dict[str, str]) -> tuple[str, dict[str, Any]]:
     voters = [name for name, role in roles.items() if role == "voter"]
     new_voters = [name for name, role in wanted.items() if role == "voter"]
     others = [
