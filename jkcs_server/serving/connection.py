@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from jkcs_client.protocol.errors import JkcsError
+from jkcs_server.serving.figures import Figures
 from jkcs_server.serving.lane import Lane
 from jkcs_server.serving.watches import WatchHub
 from jkcs_server.tree.acl import Acl, Ids
@@ -58,6 +59,7 @@ class Connection(Protocol):
     """The desk's turn in which a write was last answered, or came into an empty lane."""
     ids: Ids
     """Who the client is."""
+    figures: Figures
     nonce: bytes
     """What the command was marked with that moved the session here."""
 

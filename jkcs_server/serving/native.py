@@ -20,6 +20,7 @@ from jkcs_client.protocol.errors import (
     Compacted,
     DiskFull,
     JkcsError,
+    NoAuth,
     NoNode,
     ProtocolError,
     SessionExpired,
@@ -31,6 +32,7 @@ from jkcs_client.protocol.messages import (
     ADMIN,
     ADMIN_IN_FLIGHT_MAX,
     CHILDREN,
+    CLOSE,
     EXISTS,
     FIRST_WRITE,
     GET,
@@ -52,9 +54,12 @@ from jkcs_client.protocol.messages import (
     WatchMode,
 )
 from jkcs_server.serving.connection import OUTGOING_BYTES_MAX, Desk, Sink
+from jkcs_server.serving.figures import Figures
 from jkcs_server.serving.lane import Lane
-from jkcs_server.tree.acl import READ, Acl, allows
+from jkcs_server.tree.acl import READ, Acl, Ids, allows
 from jkcs_server.tree.checks import check_path, check_write
+from jkcs_server.tree.commands import IDENTIFIED
+from jkcs_server.tree.node import Node
 
 _WATCH_MODES = tuple(WatchMode)
 
@@ -76,7 +81,9 @@ class NativeConnection:
         "_refusals",
         "_sink",
         "_waiting",
+        "_with_ids",
         "closed",
+        "figures",
         "greeted",
         "heard_turn",
         "ids",
@@ -106,8 +113,11 @@ class NativeConnection:
         self._admin_open = 0
         """ADMIN requests without an answer."""
         self.lane = Lane(self)
-        self.ids = sink.identities()
+        self.ids: Ids = sink.identities()
+        self._with_ids = False
+        """Writes carry `ids`: they are not those that the session was opened with."""
         self.nonce = b""
+        self.figures = Figures(desk.now())
         self.session = 0
         self.timeout_ms = 0
         self.next_serial = 0
@@ -131,6 +141,7 @@ class NativeConnection:
                 if not data:
                     return
             messages = self._decoder.feed(data)
+            self.figures.came(len(messages), self._desk.now())
             for message in messages:
                 self._take(message)
         except JkcsError as error:
@@ -190,6 +201,7 @@ class NativeConnection:
         self.session = session
         self.timeout_ms = timeout_ms
         self.next_serial = 1 if fresh else 0
+        self._with_ids = not fresh and self._desk.machine.sessions[session].ids != self.ids
         self._greet(password, timeout_ms, serial)
         waiting, self._waiting = self._waiting or [], None
         try:
@@ -307,6 +319,9 @@ class NativeConnection:
             self._refusals[serial] = error
             message = [_REFUSED, serial, 0]
         message.insert(1, self.session)
+        if self._with_ids and op != CLOSE and serial not in self._refusals:
+            message[0] = op | IDENTIFIED
+            message.append(self.ids)
         if not self.lane:
             self.moved_turn = self._desk.turn
         self.lane.write(serial, pack(message))
@@ -333,6 +348,7 @@ class NativeConnection:
                 node = machine.tree.find(request[2])
                 if node is None:
                     raise self._no_node(request)
+                self._check_readable(node)
                 self._emit(pack((number, OK, machine.applied, node.data, node.stat())))
             else:
                 self._emit(pack((number, OK, machine.applied, *self._answer(op, request))))
@@ -340,6 +356,10 @@ class NativeConnection:
             self._emit(pack((number, error.code, machine.applied, error.detail)))
         except (IndexError, TypeError):
             self._emit(pack((number, BadArguments.code, machine.applied, f"malformed request of op {op}")))
+
+    def _check_readable(self, node: Node) -> None:
+        if node.acl is not None and not allows(node.acl, READ, self.ids):
+            raise NoAuth(node.path)
 
     def _no_node(self, request: list[Any]) -> JkcsError:
         check_path(request[2])
@@ -358,6 +378,7 @@ class NativeConnection:
             node = tree.find(request[2])
             if node is None:
                 raise self._no_node(request)
+            self._check_readable(node)
             return node.child_names(), node.stat()
         if op == SYNC:
             return ()
@@ -403,6 +424,9 @@ class NativeConnection:
             lane.drain(self._desk.confirmed_round)
 
     def on_watch(self, watch_id: int, kind: int, path: str, index: int) -> None:
+        figures = self.figures
+        figures.notified += 1
+        figures.answered -= 1  # what `flush` will count
         self._emit(pack((0, watch_id, kind, index, path)))
 
     def may_see(self, acl: Acl) -> bool:
@@ -430,6 +454,11 @@ class NativeConnection:
             return
         self._out = []
         self._sink.write(frame(out))
+        figures = self.figures
+        figures.answered += len(out)
+        figures.last_zxid = self._desk.machine.applied
+        if figures.is_due:
+            figures.left(self._desk.now())
         if self._sink.unsent() > OUTGOING_BYTES_MAX:
             # A client that does not read must not fill this server's memory.
             self.lost()

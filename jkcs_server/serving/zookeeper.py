@@ -51,7 +51,6 @@ class ZooKeeperConnection:
     """A connection from its connect request to its end. `session` is 0 until that is answered."""
 
     __slots__ = (
-        "_answered_to",
         "_buffer",
         "_desk",
         "_flagged",
@@ -161,7 +160,7 @@ class ZooKeeperConnection:
 
     def _read(self, data: bytes) -> None:
         """Take the frames that are whole, and keep the rest."""
-        at, size, count = 0, len(data), 0
+        at, size, count, last = 0, len(data), 0, 0
         needed = _LENGTH_BYTES
         try:
             while size - at >= _LENGTH_BYTES and not self._is_waiting:
@@ -173,6 +172,7 @@ class ZooKeeperConnection:
                     needed = _LENGTH_BYTES + length
                     break
                 count += 1
+                last = at
                 self._take(data[at + _LENGTH_BYTES : end])
                 at = end
                 if self.closed:
@@ -186,6 +186,9 @@ class ZooKeeperConnection:
             self._needed = needed
         if count:
             self.figures.came(count, self._desk.now())
+            if self.session:
+                _, op = _unpack_request(data, last + _LENGTH_BYTES)
+                self.figures.last_operation = zk.OP_NAMES.get(op, "NA")
 
     def _take(self, body: bytes) -> None:
         if not self.greeted:
@@ -458,6 +461,7 @@ class ZooKeeperConnection:
         self._out = []
         self._sink.write(out[0] if len(out) == 1 else b"".join(out))
         figures = self.figures
+        figures.last_zxid = self._desk.machine.applied
         if figures.is_due:
             figures.left(self._desk.now())
         if self._sink.unsent() > OUTGOING_BYTES_MAX:
