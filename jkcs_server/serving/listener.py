@@ -81,8 +81,14 @@ class ClientProtocol(asyncio.Protocol):
 
 
 def plain_address(host: str) -> str:
-    """An IP address as access control lists name it: without a zone, and as IPv4 where it is one."""
-    address = ipaddress.ip_address(host.partition("%")[0])
+    """An IP address as access control lists name it: without a zone, and as IPv4 where it is one.
+
+    What is none stays what it is: who is known by another name is nobody that a list names.
+    """
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return str(mapped or address)
 
