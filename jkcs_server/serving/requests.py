@@ -90,7 +90,7 @@ class Requests:
         """Every open connection whose protocol is known, in the order in which they came."""
         self.undecided: dict[Undecided, None] = {}
         """The others."""
-        self._arrivals = Arrivals(self, entropy, timeout_ms_min=timeout_ms_min, timeout_ms_max=timeout_ms_max)
+        self.arrivals = Arrivals(self, entropy, timeout_ms_min=timeout_ms_min, timeout_ms_max=timeout_ms_max)
         self._output: list[Connection] = []
         self._silence: Silence | None = None
         """Only while this node leads and serves."""
@@ -186,7 +186,7 @@ class Requests:
             self.replica.core.idle = True
         self._round_waiters.pop(connection, None)
         self.hub.remove_all(connection)
-        self._arrivals.gone(connection)
+        self.arrivals.gone(connection)
         if self.machine.owners.get(connection.session) is connection:
             del self.machine.owners[connection.session]
 
@@ -196,13 +196,13 @@ class Requests:
     # Sessions.
 
     def open_session(self, connection: Connection, timeout_ms: int) -> None:
-        self._arrivals.open(connection, timeout_ms)
+        self.arrivals.open(connection, timeout_ms)
 
     def attach(self, connection: Connection, session: int, password: bytes) -> None:
-        self._arrivals.attach(connection, session, password)
+        self.arrivals.attach(connection, session, password)
 
     def move(self, connection: Connection, session: int) -> None:
-        self._arrivals.move(connection, session)
+        self.arrivals.move(connection, session)
 
     def touch(self, session: int) -> None:
         self._touched[session] = self.turn
@@ -216,15 +216,15 @@ class Requests:
         session = self.machine.sessions[session_id]
         if self._silence is not None:
             self._silence.opened(session_id, session.timeout_ms / 1000, self._scheduler.time())
-        self._arrivals.on_opened(session_id, password)
+        self.arrivals.on_opened(session_id, password)
 
     def on_moved(self, session_id: int, nonce: bytes, index: int) -> None:
-        self._arrivals.on_moved(session_id, nonce)
+        self.arrivals.on_moved(session_id, nonce)
 
     def on_ended(self, session_id: int, index: int, expired: bool) -> None:
         if self._silence is not None:
             self._silence.ended(session_id)
-        self._arrivals.on_ended(session_id, index, expired)
+        self.arrivals.on_ended(session_id, index, expired)
 
     # Writes.
 
@@ -247,7 +247,7 @@ class Requests:
     def _propose_all_again(self) -> None:
         """What was proposed to another leader may be lost: everything unanswered goes to the present one."""
         self.replica.forget_proposals()
-        self._arrivals.propose_again()
+        self.arrivals.propose_again()
         for connection in self.connections:
             self._propose_again(connection)
 
@@ -275,7 +275,7 @@ class Requests:
     def on_read_done(self) -> None:
         self.confirmed_round = confirmed = self._started_round
         self._noted.clear()
-        self._arrivals.on_round()
+        self.arrivals.on_round()
         waiters, self._round_waiters = self._round_waiters, {}
         for connection in waiters:
             connection.lane.drain(confirmed)
@@ -347,7 +347,7 @@ class Requests:
         self.turn += 1
         self._expire_silent()
         if self.turn % STUCK_TURNS == 0:
-            self._arrivals.propose_again()
+            self.arrivals.propose_again()
         for undecided in list(self.undecided):
             if self.turn - undecided.came_turn > HELLO_TURNS:
                 undecided.close()
