@@ -24,10 +24,11 @@ from jkcs_client.protocol.framing import frame, pack
 from jkcs_client.protocol.messages import PASSWORD_BYTES
 from jkcs_server.serving.admin import AdminDesk
 from jkcs_server.serving.native import NativeConnection, Sink
+from jkcs_server.serving.reaper import Reaper
 from jkcs_server.serving.silence import Silence
 from jkcs_server.serving.watches import WatchHub
 from jkcs_server.tree.acl import Acl
-from jkcs_server.tree.commands import EXPIRE, OPEN
+from jkcs_server.tree.commands import EXPIRE, OPEN, REAP
 from jkcs_server.tree.machine import TreeMachine
 from journal.administration import Administration
 from journal.clock import Handle, Scheduler
@@ -90,6 +91,7 @@ class Requests:
         self._attaching: dict[NativeConnection, tuple[int, int, bytes]] = {}
         """Sessions coming back: (round that must be confirmed, session, password)."""
         self._output: list[NativeConnection] = []
+        self._reaper = Reaper()
         self._silence: Silence | None = None
         """Only while this node leads and serves."""
         self._known = (0, "")
@@ -358,6 +360,7 @@ class Requests:
         """Every quarter of a second: expire silent sessions, unstick writes, close dead connections."""
         self.turn += 1
         self._expire_silent()
+        self._reap()
         if self.turn % STUCK_TURNS == 0:
             for password, (_, timeout_ms) in self._opening.items():
                 self._propose_open(password, timeout_ms)
@@ -386,6 +389,13 @@ class Requests:
             else:
                 logger.info("session %d was silent for its timeout: expiry proposed at %d", session, index)
                 silence.doom(session, index)
+
+    def _reap(self) -> None:
+        if self._silence is None:
+            return
+        for path, czxid in self._reaper.due(self.machine.tree, self.replica.wall(), self._scheduler.time()):
+            if self.replica.propose_now(pack((REAP, 0, 0, 0, path, czxid, self.replica.core.term))) is None:
+                return
 
     def _close_if_dead(self, connection: NativeConnection) -> None:
         """A client pings three times per timeout: one that was silent for twice its timeout is gone."""
