@@ -25,11 +25,12 @@ from jkcs_server.serving.arrivals import Arrivals
 from jkcs_server.serving.connection import Connection, Sink
 from jkcs_server.serving.greeting import Undecided
 from jkcs_server.serving.native import NativeConnection
+from jkcs_server.serving.reaper import Reaper
 from jkcs_server.serving.silence import Silence
 from jkcs_server.serving.watches import WatchHub
 from jkcs_server.serving.zookeeper import ZooKeeperConnection
 from jkcs_server.tree.acl import Acl
-from jkcs_server.tree.commands import EXPIRE
+from jkcs_server.tree.commands import EXPIRE, REAP
 from jkcs_server.tree.machine import TreeMachine
 from journal.administration import Administration
 from journal.clock import Handle, Scheduler
@@ -92,6 +93,7 @@ class Requests:
         """The others."""
         self.arrivals = Arrivals(self, entropy, timeout_ms_min=timeout_ms_min, timeout_ms_max=timeout_ms_max)
         self._output: list[Connection] = []
+        self._reaper = Reaper()
         self._silence: Silence | None = None
         """Only while this node leads and serves."""
         self._known = (0, "")
@@ -346,6 +348,7 @@ class Requests:
         """Every quarter of a second: expire silent sessions, unstick writes, close dead connections."""
         self.turn += 1
         self._expire_silent()
+        self._reap()
         if self.turn % STUCK_TURNS == 0:
             self.arrivals.propose_again()
         for undecided in list(self.undecided):
@@ -376,6 +379,13 @@ class Requests:
             else:
                 logger.info("session %d was silent for its timeout: expiry proposed at %d", session, index)
                 silence.doom(session, index)
+
+    def _reap(self) -> None:
+        if self._silence is None:
+            return
+        for path, czxid in self._reaper.due(self.machine.tree, self.replica.wall(), self._scheduler.time()):
+            if self.replica.propose_now(pack((REAP, 0, 0, 0, path, czxid, self.replica.core.term))) is None:
+                return
 
     def _close_if_dead(self, connection: Connection) -> None:
         """A client pings three times per timeout: one that was silent for twice its timeout is gone."""

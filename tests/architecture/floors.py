@@ -172,6 +172,7 @@ FLOORS: dict[str, int] = {
     "jkcs_server.serving.lane": 1,
     "jkcs_server.serving.listener": 2,
     "jkcs_server.serving.native": 1,
+    "jkcs_server.serving.reaper": 1,
     "jkcs_server.serving.requests": 3,
     "jkcs_server.serving.silence": 1,
     "jkcs_server.serving.snapshots": 3,
@@ -184,8 +185,11 @@ FLOORS: dict[str, int] = {
     "jkcs_server.tree.image": 1,
     "jkcs_server.tree.keytree": 1,
     "jkcs_server.tree.machine": 1,
+    "jkcs_server.tree.members": 1,
     "jkcs_server.tree.node": 1,
     "jkcs_server.tree.paths": 0,
+    "jkcs_server.tree.quotas": 1,
+    "jkcs_server.tree.recovery": 1,
     "jkcs_server.tree.sessions": 1,
 }
 
