@@ -1,6 +1,8 @@
 """The load generator's side of ZooKeeper's protocol: connect, create, setData, getData, delete, closeSession.
 
-As much of the encoding as the load needs, and no more. Synchronous, no I/O.
+As much of the encoding as the load needs, and no more. JKCS and ZooKeeper are sent the same bytes. Both answer
+getData from the server's own tree, so a read that is to be fresh is a `sync` and a getData behind it.
+Synchronous, no I/O.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import struct
 from collections import Counter
 
 from jkcs_server.bench.line import LoadFailed, complain
+from jkcs_server.bench.parts import Parts
 from jkcs_server.bench.work import Kind, Seen, Work
 
 SESSION_TIMEOUT_MS = 40_000
@@ -23,29 +26,73 @@ _REPLY = struct.Struct(">iqi")
 _CONNECT = struct.Struct(">iqiq")
 _CONNECTED = struct.Struct(">iiq")
 _STAT = struct.Struct(">qqqqiiiqiiq")
+_EVENT = struct.Struct(">iii")
+"""Type, state, length of the path."""
+_EVENT_XID = -1
+_DATA_CHANGED = 3
 _ERRORS = {-4: "ConnectionLoss", -101: "NoNode", -110: "NodeExists", -112: "SessionExpired", -118: "SessionMoved"}
-_OPERATIONS = {Kind.CREATE: 1, Kind.DELETE: 2, Kind.GET: 4, Kind.GET_LOCAL: 4, Kind.SET: 5}
-_CLOSE_SESSION = -11
+_CREATE, _DELETE, _GET_DATA, _SET_DATA, _SYNC, _CLOSE_SESSION = 1, 2, 4, 5, 9, -11
+_OPERATIONS = {
+    Kind.CREATE: _CREATE,
+    Kind.CREATE_SEQUENTIAL: _CREATE,
+    Kind.CREATE_EPHEMERAL: _CREATE,
+    Kind.DELETE: _DELETE,
+    Kind.GET: _GET_DATA,
+    Kind.GET_LOCAL: _GET_DATA,
+    Kind.WATCH: _GET_DATA,
+    Kind.SET: _SET_DATA,
+}
 _OPEN_ACL = _INT.pack(1) + _INT.pack(31) + _INT.pack(5) + b"world" + _INT.pack(6) + b"anyone"
-_PERSISTENT = _INT.pack(0)
+_MODES = {
+    Kind.CREATE: _INT.pack(0),
+    Kind.CREATE_EPHEMERAL: _INT.pack(1),
+    Kind.CREATE_SEQUENTIAL: _INT.pack(2),
+}
 _ANY_VERSION = _INT.pack(-1)
-_NO_WATCH = b"\x00"
+_NO_WATCH, _LEAVE_A_WATCH = b"\x00", b"\x01"
+
+
+def part(work: Work, key: int) -> bytes:
+    """What a request about this key has behind its header."""
+    path = _bytes(work.asked(key).encode())
+    match work.kind:
+        case Kind.CREATE | Kind.CREATE_SEQUENTIAL | Kind.CREATE_EPHEMERAL:
+            return path + _bytes(work.value(key)) + _OPEN_ACL + _MODES[work.kind]
+        case Kind.SET:
+            return path + _bytes(work.value(key)) + _ANY_VERSION
+        case Kind.DELETE:
+            return path + _ANY_VERSION
+        case Kind.GET | Kind.GET_LOCAL:
+            return path + _NO_WATCH
+        case Kind.WATCH:
+            return path + _LEAVE_A_WATCH
+        case Kind.MIXED:
+            raise AssertionError("mixed work has requests of other kinds")
 
 
 class JuteLine:
     """One ZooKeeper session's connection. See `Line`."""
 
-    def __init__(self) -> None:
+    def __init__(self, parts: Parts) -> None:
+        """`parts` makes them by `part`."""
         self.errors: Counter[str] = Counter()
         self.seen = Seen()
+        self.notified = 0
+        self._all_parts = parts
         self._buffer = b""
         self._xid = 0
         """Of the last request sent."""
         self._xid_answered = 0
+        self._synced = False
+        """The `sync` of a read is answered, the read itself is not yet."""
+        self._watched: str | None = None
+        """The key of the watch that was left and has not told of a change yet. One at a time."""
         self._work: Work | None = None
+        self._parts: dict[Kind, list[bytes] | None] = {}
         self._sent = 0
         """Requests of this work."""
         self.answered = 0
+        self.written = 0
 
     def hello(self) -> bytes:
         body = _CONNECT.pack(0, 0, SESSION_TIMEOUT_MS, 0) + _bytes(bytes(16)) + b"\x00"
@@ -65,15 +112,28 @@ class JuteLine:
     def begin(self, work: Work) -> None:
         assert self._sent == self.answered, (self._sent, self.answered)
         self._work = work
-        self._sent = self.answered = 0
+        self._parts = {kind: self._all_parts.of(work, kind) for kind in work.kinds}
+        self._sent = self.answered = self.written = 0
 
     def requests(self, count: int) -> bytes:
         work = self._work
         assert work is not None
-        operation = _OPERATIONS[work.kind]
         pieces: list[bytes] = []
+        kind, mixed = work.kind, work.kind is Kind.MIXED
+        parts, operation = self._parts.get(kind), _OPERATIONS.get(kind, 0)
         for number in range(self._sent, self._sent + count):
-            body = _body(work, work.key(number))
+            key = work.key(number)
+            if mixed:
+                kind = work.kind_of(number)
+                parts, operation = self._parts[kind], _OPERATIONS[kind]
+            body = parts[key] if parts is not None else part(work, key)
+            if kind is Kind.GET:
+                path = _bytes(work.path(key).encode())
+                self._xid += 1
+                pieces += (_REQUEST.pack(8 + len(path), self._xid, _SYNC), path)
+            elif kind is Kind.WATCH:
+                assert self._watched is None, self._watched
+                self._watched = work.path(key)
             self._xid += 1
             pieces.append(_REQUEST.pack(8 + len(body), self._xid, operation))
             pieces.append(body)
@@ -83,29 +143,70 @@ class JuteLine:
     def answers(self, data: bytes) -> int:
         frames = self._frames(data)
         work = self._work
-        assert work is not None or not frames
+        if work is None:
+            if frames:
+                raise LoadFailed("an answer that nobody asked for")
+            return 0
+        before, kind, mixed = self.answered, work.kind, work.kind is Kind.MIXED
+        reads = kind.reads
         for frame in frames:
             if len(frame) < _REPLY.size:
                 raise LoadFailed(f"an answer of {len(frame)} bytes")
             xid, _, error = _REPLY.unpack_from(frame)
+            if xid == _EVENT_XID:
+                self._on_event(frame)
+                continue
             if xid != self._xid_answered + 1:
                 raise LoadFailed(f"expected the answer to request {self._xid_answered + 1}, not to {xid}")
             self._xid_answered = xid
             if error:
                 complain(self.errors, _ERRORS.get(error, f"code {error}"))
-            elif work is not None and work.kind.reads:
+            if mixed:
+                reads = work.kind_of(self.answered).reads
+            elif kind is Kind.GET:
+                self._synced = not self._synced
+                if self._synced:
+                    continue
+            if error:
+                pass
+            elif reads:
                 self._look_at(work, frame)
+            else:
+                self.written += 1
+                if kind is Kind.CREATE_SEQUENTIAL and not self.answered & 15:
+                    self._look_at_name(work, frame)
             self.answered += 1
-        return len(frames)
+        return self.answered - before
 
     def goodbye(self) -> bytes:
         return _REQUEST.pack(8, self._xid + 1, _CLOSE_SESSION)
 
+    def parted(self, data: bytes) -> bool:
+        frames = self._frames(data)
+        if frames and (len(frames) != 1 or len(frames[0]) != _REPLY.size or _said(frames[0]) != (self._xid + 1, 0)):
+            raise LoadFailed(f"unexpected answer to the goodbye: {bytes(frames[0])!r:.100}")
+        return bool(frames)
+
+    def _on_event(self, frame: memoryview) -> None:
+        kind, _, size = _EVENT.unpack_from(frame, _REPLY.size) if len(frame) >= _REPLY.size + _EVENT.size else (0, 0, 0)
+        path = bytes(frame[_REPLY.size + _EVENT.size :]).decode("utf-8", "replace")
+        if kind != _DATA_CHANGED or size != len(path.encode()) or path != self._watched:
+            complain(self.errors, f"an event that was not asked for: {kind} {path:.80}")
+            return
+        self._watched = None
+        self.notified += 1
+
+    def _look_at_name(self, work: Work, frame: memoryview) -> None:
+        """Of the names that the server numbered, every sixteenth is checked."""
+        path = work.path(work.key(self.answered))
+        if frame[_REPLY.size :] != _bytes(path.encode()):
+            complain(self.errors, f"expected {path} to be created, not {bytes(frame[_REPLY.size + 4 :])!r:.80}")
+
     def _look_at(self, work: Work, frame: memoryview) -> None:
         """Every read is checked for its size, and every sixteenth for its content."""
         answered = self.answered
-        size = _INT.unpack_from(frame, _REPLY.size)[0]
         at = _REPLY.size + _INT.size
+        size = _INT.unpack_from(frame, _REPLY.size)[0] if len(frame) >= at else -1
         wrong = size != work.value_bytes or (
             not answered & 15 and frame[at : at + size] != work.value(work.key(answered))
         )
@@ -135,17 +236,10 @@ class JuteLine:
         return frames
 
 
-def _body(work: Work, key: int) -> bytes:
-    path = _bytes(work.path(key).encode())
-    match work.kind:
-        case Kind.CREATE:
-            return path + _bytes(work.value(key)) + _OPEN_ACL + _PERSISTENT
-        case Kind.SET:
-            return path + _bytes(work.value(key)) + _ANY_VERSION
-        case Kind.DELETE:
-            return path + _ANY_VERSION
-        case Kind.GET | Kind.GET_LOCAL:
-            return path + _NO_WATCH
+def _said(frame: memoryview) -> tuple[int, int]:
+    """Xid and error of a reply."""
+    xid, _, error = _REPLY.unpack_from(frame)
+    return int(xid), int(error)
 
 
 def _bytes(value: bytes) -> bytes:
