@@ -15,7 +15,9 @@ BESIDE_COLUMNS = ("cell", "cluster", *COLUMNS[1:], "ops x", "cost x")
 RIGHT = tuple(column for column in BESIDE_COLUMNS if column not in ("cell", "cluster", "mark", "rate"))
 FOOT = (
     "server: processor time of all servers together (us/op), or the cell's own unit. accept, aim: for it, and in\n"
-    "parentheses for ops/s; mark and rate say how far it came. load %: of one processor, for the load generator."
+    "parentheses for ops/s; mark and rate say how far it came. load %: of one processor, for the load generator.\n"
+    "In fan-out an operation is one session told of a change, and the times are those until the last was told;\n"
+    "in connect it is one session opened and ended, and the times are those until it was open."
 )
 BESIDE_FOOT = "ops x, cost x: how many times the operations, and how many times less cost, than the cluster beside it."
 NONE = "-"
