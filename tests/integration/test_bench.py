@@ -34,15 +34,18 @@ async def leads(node: Node) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("wire", Wire, ids=lambda wire: wire.value)
 @pytest.mark.parametrize("cell", MEASURED, ids=lambda cell: cell.name)
-async def test_a_cell_is_measured_without_an_error(cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cell_is_measured_without_an_error(
+    cell: Cell, wire: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every answer is checked on the way, and every write is looked for afterwards; nothing is left behind."""
     monkeypatch.setattr(measure, "KEYS_IN_PLAY", KEYS)
     async with Node.single(tmp_path) as node:
         await leads(node)
         assert node.client_address is not None
         address: Address = node.client_address
-        bench = Bench(RunningJkcs([address], wire=Wire.NATIVE), "t")
+        bench = Bench(RunningJkcs([address], wire=wire), "t")
         members = [Member(address, True, os.getpid())]
         small = replace(cell, connections=min(cell.connections, SESSIONS_MAX))
         outcome = await bench.measure(small, members, PACE)
