@@ -81,7 +81,7 @@ async def test_all_who_watch_are_told_of_every_change(wire: Wire) -> None:
         assert not outcome.errors
         assert tree.opened >= 21 and tree.sessions == 0
         version = tree.keys["/jkcs-bench-t-0/values-100-0/k0"][1]
-        assert version >= 2 and all(not waiting for waiting in tree.watchers.values())
+        assert version >= 1 and all(not waiting for waiting in tree.watchers.values())
         figures = outcome.figures
         assert figures.ops_per_second and 0 < figures.p50_ms <= figures.worst_ms
         await bench.clean(bench.subject.members())
@@ -110,7 +110,7 @@ async def test_sessions_come_and_go(wire: Wire, abreast: int) -> None:
         bench = Bench(FakeSubject(tree, address, wire), "t")
         cell = Cell("connect", connections=abreast, task=Task.CONNECT)
         outcome = await bench.measure(cell, bench.subject.members(), PACE)
-    assert not outcome.errors and tree.sessions == 0 and tree.opened > abreast
+    assert not outcome.errors and tree.sessions == 0 and tree.opened >= abreast
     assert outcome.figures.ops_per_second and outcome.figures.p50_ms
 
 
@@ -127,6 +127,17 @@ async def test_a_session_that_cannot_be_opened_or_ended_fails_the_cell() -> None
         tree.refuses = True
         with pytest.raises(LoadFailed, match="nobody leads"):
             await bench.measure(cell, bench.subject.members(), PACE)
+
+
+@pytest.mark.asyncio
+async def test_a_server_slower_than_the_pace_is_measured_all_the_same() -> None:
+    """What is measured ends with the first answer at the earliest: a sync on a busy disk may outlast the pace."""
+    tree = FakeTree()
+    async with serve(tree) as address:
+        bench = Bench(FakeSubject(tree, address), "t")
+        for cell in (BY_NAME["set-1x1"], Cell("connect", task=Task.CONNECT)):
+            outcome = await bench.measure(cell, bench.subject.members(), Pace(0.0, 0.0))
+            assert outcome.figures.ops_per_second and outcome.figures.p50_ms
 
 
 @pytest.mark.asyncio
