@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from jkcs_server.bench import fanout, measure
+from jkcs_server.bench import measure
 from jkcs_server.bench.cells import CELLS, Cell, Pace, Task
 from jkcs_server.bench.line import LoadFailed, Wire
 from jkcs_server.bench.measure import Bench
@@ -67,66 +67,6 @@ async def test_writes_that_are_acknowledged_but_not_done_fail_the_cell() -> None
         outcome = await bench.measure(BY_NAME["set-64x1"], bench.subject.members(), PACE)
     [reason] = outcome.errors
     assert re.fullmatch(r"\d+ writes were acknowledged, the keys have seen 0", reason)
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize("wire", Wire)
-async def test_all_who_watch_are_told_of_every_change(wire: Wire) -> None:
-    """An operation is one session told; the key proves how many changes there were."""
-    tree = FakeTree()
-    async with serve(tree, wire) as address:
-        bench = Bench(FakeSubject(tree, address, wire), "t")
-        cell = Cell("fan-out", connections=20, task=Task.FAN_OUT)
-        outcome = await bench.measure(cell, bench.subject.members(), PACE)
-        assert not outcome.errors
-        assert tree.opened >= 21 and tree.sessions == 0
-        version = tree.keys["/jkcs-bench-t-0/values-100-0/k0"][1]
-        assert version >= 1 and all(not waiting for waiting in tree.watchers.values())
-        figures = outcome.figures
-        assert figures.ops_per_second and 0 < figures.p50_ms <= figures.worst_ms
-        await bench.clean(bench.subject.members())
-    assert list(tree.keys) == ["/"]
-
-
-@pytest.mark.asyncio
-async def test_a_change_that_nobody_is_told_of_fails_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It must not wait for ever either."""
-    monkeypatch.setattr(fanout, "ROUND_SECONDS", 0.2)
-    tree = FakeTree()
-    tree.forgetful = True
-    async with serve(tree) as address:
-        bench = Bench(FakeSubject(tree, address), "t")
-        with pytest.raises(LoadFailed, match="events are still missing"):
-            await bench.measure(Cell("fan-out", connections=2, task=Task.FAN_OUT), bench.subject.members(), PACE)
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize("wire", Wire)
-@pytest.mark.parametrize("abreast", [1, 8])
-async def test_sessions_come_and_go(wire: Wire, abreast: int) -> None:
-    """Each one is opened and ended, and none is left."""
-    tree = FakeTree()
-    async with serve(tree, wire) as address:
-        bench = Bench(FakeSubject(tree, address, wire), "t")
-        cell = Cell("connect", connections=abreast, task=Task.CONNECT)
-        outcome = await bench.measure(cell, bench.subject.members(), PACE)
-    assert not outcome.errors and tree.sessions == 0 and tree.opened >= abreast
-    assert outcome.figures.ops_per_second and outcome.figures.p50_ms
-
-
-@pytest.mark.asyncio
-async def test_a_session_that_cannot_be_opened_or_ended_fails_the_cell() -> None:
-    """Connections that are thrown away would be counted as sessions."""
-    tree = FakeTree()
-    async with serve(tree) as address:
-        bench = Bench(FakeSubject(tree, address), "t")
-        cell = Cell("connect", connections=2, task=Task.CONNECT)
-        tree.keeps = True
-        with pytest.raises(LoadFailed, match="unexpected answer to the goodbye"):
-            await bench.measure(cell, bench.subject.members(), PACE)
-        tree.refuses = True
-        with pytest.raises(LoadFailed, match="nobody leads"):
-            await bench.measure(cell, bench.subject.members(), PACE)
 
 
 @pytest.mark.asyncio
