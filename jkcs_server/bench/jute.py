@@ -25,7 +25,11 @@ _REPLY = struct.Struct(">iqi")
 """Xid, zxid, error."""
 _CONNECT = struct.Struct(">iqiq")
 _CONNECTED = struct.Struct(">iiq")
-_STAT = struct.Struct(">qqqqiiiqiiq")
+_HEAD = struct.Struct(">iiqi")
+"""Length, and a reply's beginning."""
+_STAT_BYTES = 68
+_COUNTS = struct.Struct(">32xi20xi")
+"""Of a stat, the version and the number of children."""
 _EVENT = struct.Struct(">iii")
 """Type, state, length of the path."""
 _EVENT_XID = -1
@@ -89,6 +93,8 @@ class JuteLine:
         """The key of the watch that was left and has not told of a change yet. One at a time."""
         self._work: Work | None = None
         self._parts: dict[Kind, list[bytes] | None] = {}
+        self._uniform = True
+        """Each request is one message, and all are of one kind."""
         self._sent = 0
         """Requests of this work."""
         self.answered = 0
@@ -113,48 +119,56 @@ class JuteLine:
         assert self._sent == self.answered, (self._sent, self.answered)
         self._work = work
         self._parts = {kind: self._all_parts.of(work, kind) for kind in work.kinds}
+        self._uniform = work.kind not in (Kind.MIXED, Kind.WATCH, Kind.GET)
         self._sent = self.answered = self.written = 0
 
     def requests(self, count: int) -> bytes:
         work = self._work
         assert work is not None
-        pieces: list[bytes] = []
-        kind, mixed = work.kind, work.kind is Kind.MIXED
-        parts, operation = self._parts.get(kind), _OPERATIONS.get(kind, 0)
-        for number in range(self._sent, self._sent + count):
-            key = work.key(number)
-            if mixed:
-                kind = work.kind_of(number)
-                parts, operation = self._parts[kind], _OPERATIONS[kind]
-            body = parts[key] if parts is not None else part(work, key)
-            if kind is Kind.GET:
-                path = _bytes(work.path(key).encode())
-                self._xid += 1
-                pieces += (_REQUEST.pack(8 + len(path), self._xid, _SYNC), path)
-            elif kind is Kind.WATCH:
-                assert self._watched is None, self._watched
-                self._watched = work.path(key)
-            self._xid += 1
-            pieces.append(_REQUEST.pack(8 + len(body), self._xid, operation))
-            pieces.append(body)
+        first = self._sent
         self._sent += count
-        return b"".join(pieces)
+        if not self._uniform:
+            return b"".join([self._request(work, number) for number in range(first, first + count)])
+        parts, key_of = self._parts[work.kind], work.key
+        keys = [key_of(number) for number in range(first, first + count)]
+        tails = [parts[key] for key in keys] if parts is not None else [part(work, key) for key in keys]
+        head, operation, xid = _REQUEST.pack, _OPERATIONS[work.kind], self._xid + 1
+        self._xid += count
+        return b"".join([head(8 + len(tail), xid + place, operation) + tail for place, tail in enumerate(tails)])
+
+    def _request(self, work: Work, number: int) -> bytes:
+        """One request of work that is not uniform."""
+        kind, key = work.kind_of(number), work.key(number)
+        parts = self._parts[kind]
+        body = parts[key] if parts is not None else part(work, key)
+        before = b""
+        if kind is Kind.GET:
+            path = _bytes(work.path(key).encode())
+            self._xid += 1
+            before = _REQUEST.pack(8 + len(path), self._xid, _SYNC) + path
+        elif kind is Kind.WATCH:
+            assert self._watched is None, self._watched
+            self._watched = work.path(key)
+        self._xid += 1
+        return before + _REQUEST.pack(8 + len(body), self._xid, _OPERATIONS[kind]) + body
 
     def answers(self, data: bytes) -> int:
-        frames = self._frames(data)
+        if self._buffer:
+            data = self._buffer + data
         work = self._work
         if work is None:
-            if frames:
-                raise LoadFailed("an answer that nobody asked for")
-            return 0
-        before, kind, mixed = self.answered, work.kind, work.kind is Kind.MIXED
-        reads = kind.reads
-        for frame in frames:
-            if len(frame) < _REPLY.size:
-                raise LoadFailed(f"an answer of {len(frame)} bytes")
-            xid, _, error = _REPLY.unpack_from(frame)
+            raise LoadFailed("an answer that nobody asked for")
+        before, kind, mixed, reads = self.answered, work.kind, work.kind is Kind.MIXED, work.kind.reads
+        numbered = kind is Kind.CREATE_SEQUENTIAL
+        at, size, head = 0, len(data), _HEAD.unpack_from
+        while size - at >= _HEAD.size:
+            length, xid, _, error = head(data, at)
+            body, end = at + _HEAD.size, at + 4 + length
+            if end > size or body > end:
+                break
+            at = end
             if xid == _EVENT_XID:
-                self._on_event(frame)
+                self._on_event(data[body:end])
                 continue
             if xid != self._xid_answered + 1:
                 raise LoadFailed(f"expected the answer to request {self._xid_answered + 1}, not to {xid}")
@@ -170,12 +184,13 @@ class JuteLine:
             if error:
                 pass
             elif reads:
-                self._look_at(work, frame)
+                self._look_at(work, data, body, end)
             else:
                 self.written += 1
-                if kind is Kind.CREATE_SEQUENTIAL and not self.answered & 15:
-                    self._look_at_name(work, frame)
+                if numbered and not self.answered & 15:
+                    self._look_at_name(work, data[body:end])
             self.answered += 1
+        self._keep(data[at:])
         return self.answered - before
 
     def goodbye(self) -> bytes:
@@ -187,35 +202,41 @@ class JuteLine:
             raise LoadFailed(f"unexpected answer to the goodbye: {bytes(frames[0])!r:.100}")
         return bool(frames)
 
-    def _on_event(self, frame: memoryview) -> None:
-        kind, _, size = _EVENT.unpack_from(frame, _REPLY.size) if len(frame) >= _REPLY.size + _EVENT.size else (0, 0, 0)
-        path = bytes(frame[_REPLY.size + _EVENT.size :]).decode("utf-8", "replace")
-        if kind != _DATA_CHANGED or size != len(path.encode()) or path != self._watched:
+    def _on_event(self, body: bytes) -> None:
+        kind, _, size = _EVENT.unpack_from(body) if len(body) >= _EVENT.size else (0, 0, 0)
+        path = body[_EVENT.size :].decode("utf-8", "replace")
+        if kind != _DATA_CHANGED or size != len(body) - _EVENT.size or path != self._watched:
             complain(self.errors, f"an event that was not asked for: {kind} {path:.80}")
             return
         self._watched = None
         self.notified += 1
 
-    def _look_at_name(self, work: Work, frame: memoryview) -> None:
+    def _look_at_name(self, work: Work, body: bytes) -> None:
         """Of the names that the server numbered, every sixteenth is checked."""
         path = work.path(work.key(self.answered))
-        if frame[_REPLY.size :] != _bytes(path.encode()):
-            complain(self.errors, f"expected {path} to be created, not {bytes(frame[_REPLY.size + 4 :])!r:.80}")
+        if body != _bytes(path.encode()):
+            complain(self.errors, f"expected {path} to be created, not {body[4:]!r:.80}")
 
-    def _look_at(self, work: Work, frame: memoryview) -> None:
+    def _look_at(self, work: Work, data: bytes, body: int, end: int) -> None:
         """Every read is checked for its size, and every sixteenth for its content."""
-        answered = self.answered
-        at = _REPLY.size + _INT.size
-        size = _INT.unpack_from(frame, _REPLY.size)[0] if len(frame) >= at else -1
-        wrong = size != work.value_bytes or (
-            not answered & 15 and frame[at : at + size] != work.value(work.key(answered))
-        )
-        if wrong or len(frame) != at + max(size, 0) + _STAT.size:
+        answered, stat = self.answered, end - _STAT_BYTES
+        if stat - body != _INT.size + work.value_bytes or (
+            not answered & 15 and data[body:stat] != _bytes(work.value(work.key(answered)))
+        ):
             complain(self.errors, f"wrong value of {work.path(work.key(answered))}")
             return
-        _, _, _, _, version, _, _, _, _, children, _ = _STAT.unpack_from(frame, at + size)
+        version, children = _COUNTS.unpack_from(data, stat)
         self.seen.versions += version
         self.seen.children += children
+
+    def _keep(self, rest: bytes) -> None:
+        """What is left of a piece: the beginning of an answer that will be complete later."""
+        length = _INT.unpack_from(rest)[0] if len(rest) >= _INT.size else _REPLY.size
+        if not 0 <= length <= FRAME_BYTES_MAX:
+            raise LoadFailed(f"the server does not speak ZooKeeper's protocol: a frame of {length} bytes")
+        if length < _REPLY.size:
+            raise LoadFailed(f"an answer of {length} bytes")
+        self._buffer = rest
 
     def _frames(self, data: bytes) -> list[memoryview]:
         """The bodies of all frames that are complete."""

@@ -81,7 +81,7 @@ def bench(
     end. A cell is named after its operation and its load, CONNECTIONSxREQUESTS in flight on each.
 
     \b
-    The whole table, about five minutes:
+    The whole table but memory-1m, about six minutes:
       jkcs bench
     A few cells of a running cluster:
       jkcs bench --connect jkcs://10.0.0.1:2181,10.0.0.2:2181,10.0.0.3:2181 --cells 'set-*,get-64x1'
