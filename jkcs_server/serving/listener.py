@@ -1,7 +1,8 @@
 """The clients' port: moves bytes between sockets and connections.
 
 A plain `asyncio.Protocol`, on uvloop where it exists: no task is woken per request or answer. Which protocol
-a client speaks is told by its first bytes; today that is the native one, and anything else is closed.
+a client speaks is told by its first bytes; today that is the native one, and anything else is closed. TLS is
+spoken one layer below (`tls.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from typing import cast
 
 from jkcs_server.serving.native import NativeConnection, Sink
+from jkcs_server.serving.tls import ClientTls, Porch
 
 logger = logging.getLogger("jkcs_server.listener")
 
@@ -67,6 +69,13 @@ class ClientProtocol(asyncio.Protocol):
     def resume(self) -> None:
         self._transport.resume_reading()
 
+    def identities(self) -> tuple[tuple[str, str], ...]:
+        """Who the client is, as (scheme, id): by its address, and by the certificate that it has shown."""
+        peer = self._transport.get_extra_info("peername")
+        host = peer[0].partition("%")[0] if isinstance(peer, tuple) else "127.0.0.1"
+        subject = self._transport.get_extra_info("subject")
+        return (("ip", host),) if subject is None else (("ip", host), ("x509", subject))
+
     def is_local(self) -> bool:
         peer = self._transport.get_extra_info("peername")
         # No address: a socket of the file system, or a client in this very process.
@@ -83,8 +92,9 @@ def is_loopback(host: str) -> bool:
 class Listener:
     """The bound port."""
 
-    def __init__(self, accept: Accept) -> None:
+    def __init__(self, accept: Accept, tls: ClientTls | None = None) -> None:
         self._accept = accept
+        self._tls = tls
         self._server: asyncio.Server | None = None
 
     async def start(self, address: tuple[str, int]) -> tuple[str, int]:
@@ -93,7 +103,7 @@ class Listener:
         host, port = address
         try:
             self._server = await loop.create_server(
-                lambda: ClientProtocol(self._accept), host, port, reuse_address=True, backlog=1024
+                self._client if self._tls is None else self._porch, host, port, reuse_address=True, backlog=1024
             )
         except OSError as error:
             reason = error.strerror or str(error)
@@ -101,8 +111,17 @@ class Listener:
         bound = self._server.sockets[0].getsockname()
         return host, bound[1]
 
+    def _client(self) -> asyncio.Protocol:
+        return ClientProtocol(self._accept)
+
+    def _porch(self) -> asyncio.Protocol:
+        assert self._tls is not None
+        return Porch(self._client, self._tls)
+
     async def close(self) -> None:
         """Take no more clients. Open connections are the server's to close."""
         if self._server is not None:
             self._server.close()
             self._server = None
+        if self._tls is not None:
+            self._tls.close()
