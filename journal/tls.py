@@ -106,6 +106,8 @@ class Channel:
                 pieces.append(piece)
         except ssl.SSLWantReadError:
             pass  # the rest of a record is still to come
+        except ssl.SSLZeroReturnError:
+            self.ended = True  # said so where this side had said so before
         except ssl.SSLError as error:
             raise TlsFailed(reason_of(error)) from error
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)

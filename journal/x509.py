@@ -72,7 +72,9 @@ def read_certificate(der: bytes) -> Certificate:
     # Serial number, signature algorithm, issuer, validity, subject, key, and then what is optional.
     if len(parts) < 6:
         raise ValueError("a certificate ends early")
-    validity, subject = parts[3][1], parts[4][1]
+    times, subject = list(_children(parts[3][1])), parts[4][1]
+    if len(times) != 2:
+        raise ValueError("a certificate does not say how long it is valid")
     extensions = {} if parts[-1][0] != _EXTENSIONS else _extensions(parts[-1][1])
     names = _names(extensions.get(SUBJECT_ALTERNATIVE_NAME))
     return Certificate(
@@ -80,7 +82,7 @@ def read_certificate(der: bytes) -> Certificate:
         tuple(name for tag, name in names if tag == _DNS_NAME),
         tuple(name for tag, name in names if tag == _URI),
         _purposes(extensions.get(EXTENDED_KEY_USAGE)),
-        _time(list(_children(validity))[-1]),
+        _time(times[1]),
     )
 
 

@@ -38,6 +38,10 @@ def with_tls(command: F) -> F:
     return command
 
 
+def _variable(name: str) -> str:
+    return f"JKCS_{name.upper()}"
+
+
 def _remember(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
     assert parameter.name is not None
     if value:
