@@ -19,6 +19,8 @@ from jkcs_server.serving.tls import ClientTls, Porch
 
 logger = logging.getLogger("jkcs_server.listener")
 
+_THIS_MACHINE = "127.0.0.1"
+
 Accept = Callable[[Sink], NativeConnection | None]
 """Makes the connection behind a socket; None refuses it."""
 
@@ -69,24 +71,28 @@ class ClientProtocol(asyncio.Protocol):
     def resume(self) -> None:
         self._transport.resume_reading()
 
-    def identities(self) -> tuple[tuple[str, str], ...]:
-        """Who the client is, as (scheme, id): by its address, and by the certificate that it has shown."""
-        peer = self._transport.get_extra_info("peername")
-        host = peer[0].partition("%")[0] if isinstance(peer, tuple) else "127.0.0.1"
-        subject = self._transport.get_extra_info("subject")
-        return (("ip", host),) if subject is None else (("ip", host), ("x509", subject))
-
     def is_local(self) -> bool:
         peer = self._transport.get_extra_info("peername")
         # No address: a socket of the file system, or a client in this very process.
         return not isinstance(peer, tuple) or is_loopback(peer[0])
 
+    def identities(self) -> tuple[tuple[str, str], ...]:
+        peer = self._transport.get_extra_info("peername")
+        ip = "ip", plain_address(peer[0]) if isinstance(peer, tuple) else _THIS_MACHINE
+        subject = self._transport.get_extra_info("subject")
+        return (ip,) if subject is None else (ip, ("x509", subject))
+
+
+def plain_address(host: str) -> str:
+    """An IP address as access control lists name it: without a zone, and as IPv4 where it is one."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
 
 def is_loopback(host: str) -> bool:
     """Whether an IP address is one that only its own machine has."""
-    address = ipaddress.ip_address(host.partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback
+    return ipaddress.ip_address(plain_address(host)).is_loopback
 
 
 class Listener:

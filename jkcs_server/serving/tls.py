@@ -13,6 +13,9 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
+from jkcs_client.protocol.errors import ProtocolError
+from jkcs_client.protocol.framing import frame, pack
+from jkcs_client.protocol.messages import MAGIC
 from journal.complaints import Complaints
 from journal.credentials import CredentialFiles, Credentials, context_of
 from journal.errors import TlsFailed
@@ -120,6 +123,9 @@ class Porch(TlsProtocol):
         """A plain connection: from now on somebody else's."""
         self._left()
         if self._tls.only:
+            if data[:1] == MAGIC[:1]:  # one of ours, which understands a word
+                error = ProtocolError("this server requires TLS: use a jkcss:// URL")
+                self.below.write(frame([pack((error.code, error.detail))]))
             self._turn_away("it came without TLS, which is required here (tls_only)")
             return
         client = self._make()
@@ -154,7 +160,7 @@ class Porch(TlsProtocol):
 
     def _turn_away(self, reason: str) -> None:
         self._tls.complain(self._remote(), reason)
-        self.below.abort()
+        self.below.close()
 
     def _remote(self) -> str:
         peer = self.below.get_extra_info("peername")

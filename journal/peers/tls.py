@@ -136,7 +136,7 @@ class SecuredAccept(TlsProtocol):
             why = Refusal("", "this node speaks TLS with its peers, and that came without")
             self.below.write(refusal(self.inner.network.identity, why))
             self.below.close()
-            self.inner.end_by_itself("it is a peer without TLS, and this node speaks TLS with its peers")
+            self.inner.end_by_itself("it is a peer without TLS, and this node speaks TLS")
         self._first = False
         super().data_received(data)
 

@@ -195,7 +195,7 @@ async def test_tls_and_plain_peers_tell_each_other_apart(
             f"node {secured!r} of cluster 'blue' refused this node: this node speaks TLS with its peers",
             f"cannot connect to peer {plain}",
             "it does not speak TLS with its peers, and this node does",
-            "turned away a connection from 127.0.0.1: it is a peer without TLS, and this node speaks TLS with its peers",
+            "turned away a connection from 127.0.0.1: it is a peer without TLS, and this node speaks TLS",
             "turned away a connection from 127.0.0.1: it speaks TLS with its peers, and this node does not",
         )
         assert not first.connected and not second.connected
@@ -227,7 +227,7 @@ async def test_a_silent_handshake_is_cut_off(
 async def test_renewed_certificates_are_used_by_the_next_connection(place: Place) -> None:
     """Both sides take new files while they run; the connection that stands stays."""
     first, second = place.named("n1"), place.named("n2")
-    async with two(first, second) as (one, other, (left, right)):
+    async with two(first, second) as (one, other, (left, _)):
         await one.until(lambda: one.connected == [N2])
         await other.until(lambda: other.connected == [N1])
         renewed = Authority()
@@ -246,7 +246,7 @@ async def test_renewed_certificates_are_used_by_the_next_connection(place: Place
 
 async def test_losing_a_peer_is_news_with_tls_too(place: Place) -> None:
     """Failover waits for it."""
-    async with two(place.named("n1"), place.named("n2")) as (one, other, (left, right)):
+    async with two(place.named("n1"), place.named("n2")) as (one, other, (_, right)):
         await one.until(lambda: one.connected == [N2])
         await other.until(lambda: other.connected == [N1])
         await right.close()
