@@ -40,6 +40,7 @@ class Papers:
         self.ca = AUTHORITY.write(directory / "ca.pem")
         self.server = save(directory, "server", AUTHORITY.issue("server", ips=["127.0.0.1"], dns=["localhost"]))
         self.client = save(directory, "client", AUTHORITY.issue("web", purposes=[CLIENT]))
+        self.other = save(directory, "other", AUTHORITY.issue("other", purposes=[CLIENT]))
 
     def peer(self, name: str) -> dict[str, Path]:
         certificate, key = save(self.directory, name, AUTHORITY.issue(name, dns=[name]))
@@ -243,8 +244,8 @@ def test_a_node_that_would_be_open_or_has_no_certificate_does_not_start(
     importlib.util.find_spec("jkcs_server.serving.greeting") is None, reason="the port speaks no ZooKeeper yet"
 )
 def test_kazoo_speaks_tls(papers: Papers) -> None:
-    """An unmodified client, with a certificate of its own, known to the tree by its name."""
-    from kazoo.client import KazooClient
+    """Unmodified clients, each with a certificate of its own, known to the tree by its name."""
+    from kazoo.exceptions import NoAuthError
     from kazoo.security import ACL, Id
 
     config = NodeConfig(
@@ -259,15 +260,24 @@ def test_kazoo_speaks_tls(papers: Papers) -> None:
     )
     with NodeThread(config) as node:
         host = url_of(node).partition("://")[2]
-        certificate, key = map(str, papers.client)
-        # kazoo compares no name; the authority is what it is told.
-        client = KazooClient(
-            hosts=host, use_ssl=True, verify_certs=True, ca=str(papers.ca), certfile=certificate, keyfile=key
-        )
-        client.start(timeout=PATIENCE)
+        owner, other = (kazoo_with(host, papers, pair) for pair in (papers.client, papers.other))
         try:
-            client.create("/mine", b"secret", acl=[ACL(31, Id("x509", "CN=web,OU=shop,O=Example"))])
-            assert client.get("/mine")[0] == b"secret"
+            owner.start(timeout=PATIENCE)
+            other.start(timeout=PATIENCE)
+            owner.create("/mine", b"secret", acl=[ACL(31, Id("x509", "CN=web,OU=shop,O=Example"))])
+            assert owner.get("/mine")[0] == b"secret"
+            with pytest.raises(NoAuthError):
+                other.get("/mine")
         finally:
-            client.stop()
-            client.close()
+            for client in (owner, other):
+                client.stop()
+                client.close()
+
+
+def kazoo_with(host: str, papers: Papers, pair: tuple[Path, Path]) -> Any:
+    """kazoo compares no names; whom it believes is what it is told."""
+    from kazoo.client import KazooClient
+
+    certificate, key = map(str, pair)
+    files = {"ca": str(papers.ca), "certfile": certificate, "keyfile": key}
+    return KazooClient(hosts=host, use_ssl=True, verify_certs=True, **files)
