@@ -79,7 +79,7 @@ class Credentials(Generic[T]):
     def _tell(self) -> None:
         path = self._files.certificate
         certificate = read_pem(path.read_text(encoding="utf-8", errors="replace"))
-        _log.info("certificate of %s from %s, valid until %s", certificate.subject, path, certificate.not_after)
+        _log.info("certificate of %s from %s, valid until %s", certificate.subject, path, certificate.expiry)
         key = self._files.key
         if key.stat().st_mode & stat.S_IROTH:
             _log.warning("the key %s can be read by everybody on this machine: chmod 600 it", key)

@@ -8,6 +8,7 @@ because what `ssl` tells of it leaves out the purposes and the encoding of names
 from __future__ import annotations
 
 import base64
+import datetime
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -57,8 +58,13 @@ class Certificate:
     uris: tuple[str, ...]
     purposes: frozenset[str] | None
     """The extended key usage, as object identifiers; None when the certificate names none, hence allows all."""
-    not_after: str
-    """When it expires, in UTC."""
+    not_after: datetime.datetime
+    """When it expires."""
+
+    @property
+    def expiry(self) -> str:
+        """When it expires, in words."""
+        return f"{self.not_after:%Y-%m-%d %H:%M:%S} UTC"
 
     def allows(self, purpose: str) -> bool:
         return self.purposes is None or purpose in self.purposes or ANY_PURPOSE in self.purposes
@@ -170,14 +176,15 @@ def _purposes(extension: bytes | None) -> frozenset[str] | None:
     return frozenset(_oid(content) for tag, content in _children(_only(extension, _SEQUENCE)[0]) if tag == _OID)
 
 
-def _time(element: tuple[int, bytes]) -> str:
+def _time(element: tuple[int, bytes]) -> datetime.datetime:
     tag, content = element
     digits = content.decode("ascii", "replace").removesuffix("Z")
     if tag == _UTC_TIME:  # two digits for the year: 1950 to 2049
         digits = ("19" if digits[:2] >= "50" else "20") + digits
-    if len(digits) < 14 or not digits.isascii() or not digits.isdigit():
+    if len(digits) != 14 or not digits.isascii() or not digits.isdigit():
         raise ValueError("malformed time")
-    return f"{digits[:4]}-{digits[4:6]}-{digits[6:8]} {digits[8:10]}:{digits[10:12]}:{digits[12:14]} UTC"
+    month, day, hour, minute, second = (int(digits[at : at + 2]) for at in range(4, 14, 2))
+    return datetime.datetime(int(digits[:4]), month, day, hour, minute, second, tzinfo=datetime.UTC)
 
 
 def _distinguished_name(data: bytes) -> str:

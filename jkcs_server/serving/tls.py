@@ -16,6 +16,7 @@ from pathlib import Path
 from jkcs_client.protocol.errors import ProtocolError
 from jkcs_client.protocol.framing import frame, pack
 from jkcs_client.protocol.messages import MAGIC
+from journal.clock import wall_milliseconds
 from journal.complaints import Complaints
 from journal.credentials import CredentialFiles, Credentials, context_of
 from journal.errors import TlsFailed
@@ -46,12 +47,14 @@ class ClientTls:
         only: bool = False,
         handshake_seconds: float = HANDSHAKE_SECONDS,
         handshakes_max: int = HANDSHAKES_MAX,
+        wall: Callable[[], int] = wall_milliseconds,
     ) -> None:
         """`only`: plain connections are refused. Raises CredentialsRefused when the files cannot be used."""
         verify = _VERIFY[client_auth]
         self.only = only
         self.handshake_seconds = handshake_seconds
         self._handshakes_max = handshakes_max
+        self._wall = wall
         self._waiting: set[Porch] = set()
         self._complaints = Complaints()
         # Authorities that nobody is measured by are not loaded: they would be named to clients all the same.
@@ -64,6 +67,17 @@ class ClientTls:
     def context(self) -> ssl.SSLContext:
         """For a connection of this moment."""
         return self._credentials.at(asyncio.get_running_loop().time())
+
+    def subject_of(self, der: bytes) -> str:
+        """Whose certificate it is, which was verified. Raises TlsFailed when it has expired since."""
+        try:
+            certificate = read_certificate(der)
+        except ValueError as error:
+            raise TlsFailed(f"its certificate cannot be read: {error}") from None
+        # TLS 1.2 lets a client come back to an earlier handshake for two hours, and verifies nothing anew.
+        if certificate.not_after.timestamp() * 1000 < self._wall():
+            raise TlsFailed("its certificate has expired")
+        return certificate.subject
 
     def reload(self) -> None:
         """Read the files again now. Connections that stand are not touched."""
@@ -136,12 +150,12 @@ class Porch(TlsProtocol):
     def on_secured(self) -> None:
         self._left()
         certificate = self.transport.channel.certificate()
-        if certificate is not None:
-            try:
-                self.transport.subject = read_certificate(certificate).subject
-            except ValueError as error:
-                self.fail(TlsFailed(f"its certificate cannot be read: {error}"))
-                return
+        try:
+            if certificate is not None:
+                self.transport.subject = self._tls.subject_of(certificate)
+        except TlsFailed as failure:
+            self.fail(failure)
+            return
         self.inner = self._make()
         self.inner.connection_made(self.transport)
 

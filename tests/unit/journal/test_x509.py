@@ -90,7 +90,8 @@ def test_expiry_is_told_in_words() -> None:
     """It stands in the log when the certificate is loaded."""
     pair = AUTHORITY.issue()
     expected = x509.load_pem_x509_certificate(pair[0]).not_valid_after_utc
-    assert read_pem(pair[0].decode()).not_after == f"{expected:%Y-%m-%d %H:%M:%S} UTC"
+    found = read_pem(pair[0].decode())
+    assert found.not_after == expected and found.expiry == f"{expected:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def test_what_is_no_pem_is_refused() -> None:

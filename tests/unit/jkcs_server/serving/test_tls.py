@@ -17,6 +17,7 @@ import pytest
 from jkcs_server.serving.listener import Listener
 from jkcs_server.serving.native import Sink
 from jkcs_server.serving.tls import ClientTls
+from journal.clock import wall_milliseconds
 from tests.support.certificates import CLIENT, Authority, save
 
 PATIENCE = 20.0
@@ -167,6 +168,34 @@ async def test_a_bad_certificate_or_none_ends_the_handshake(
         writer.transport.abort()
         await until_logged(caplog, "turned away a client from 127.0.0.1: TLS failed: ")
         assert not door.served
+
+
+async def test_a_resumed_handshake_does_not_outlive_its_certificate(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """TLS 1.2 verifies nothing anew when a client comes back to an earlier handshake."""
+    ahead = [0]
+    async with port(tmp_path, client_auth="need", wall=lambda: wall_milliseconds() + ahead[0]) as door:
+        context = client_context(tmp_path, AUTHORITY.issue("web", purposes=[CLIENT], days=1))
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+        def visit(session: ssl.SSLSession | None) -> tuple[ssl.SSLSession | None, bool | None]:
+            with (
+                socket.create_connection(door.address, timeout=PATIENCE) as raw,
+                context.wrap_socket(raw, server_hostname="127.0.0.1", session=session) as secured,
+            ):
+                secured.sendall(b"J")
+                return (secured.session, secured.session_reused) if secured.recv(1) == b"J" else (None, None)
+
+        first, resumed = await asyncio.to_thread(visit, None)
+        assert first is not None and not resumed
+        again, resumed = await asyncio.to_thread(visit, first)
+        assert again is not None and resumed
+        ahead[0] = 2 * 86_400_000
+        with contextlib.suppress(OSError):
+            assert await asyncio.to_thread(visit, first) == (None, None)
+        await until_logged(caplog, "its certificate has expired")
+        assert len(door.served) == 2
 
 
 async def test_a_client_without_certificate_is_welcome_where_it_is_only_wanted(tmp_path: Path) -> None:
