@@ -1,8 +1,7 @@
 """The clients' port: moves bytes between sockets and connections.
 
 A plain `asyncio.Protocol`, on uvloop where it exists: no task is woken per request or answer. Which protocol
-a client speaks is told by its first bytes; today that is the native one, and anything else is closed. TLS is
-spoken one layer below (`tls.py`).
+a client speaks is told by its first bytes, see `greeting`; TLS is spoken one layer below (`tls.py`).
 """
 
 from __future__ import annotations
@@ -14,14 +13,15 @@ import socket
 from collections.abc import Callable
 from typing import cast
 
-from jkcs_server.serving.native import NativeConnection, Sink
+from jkcs_server.serving.connection import Sink
+from jkcs_server.serving.greeting import Undecided
 from jkcs_server.serving.tls import ClientTls, Porch
 
 logger = logging.getLogger("jkcs_server.listener")
 
 _THIS_MACHINE = "127.0.0.1"
 
-Accept = Callable[[Sink], NativeConnection | None]
+Accept = Callable[[Sink], Undecided | None]
 """Makes the connection behind a socket; None refuses it."""
 
 
@@ -30,7 +30,7 @@ class ClientProtocol(asyncio.Protocol):
 
     def __init__(self, accept: Accept) -> None:
         self._accept = accept
-        self._connection: NativeConnection | None = None
+        self._connection: Undecided | None = None
         self._transport: asyncio.Transport
 
     # asyncio's side.
@@ -54,7 +54,7 @@ class ClientProtocol(asyncio.Protocol):
         if self._connection is not None:
             self._connection.lost()
 
-    # The connection's side (native.Sink).
+    # The connection's side (connection.Sink).
 
     def write(self, data: bytes) -> None:
         self._transport.write(data)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import importlib.util
 import json
 import os
 import queue
@@ -240,9 +239,6 @@ def test_a_node_that_would_be_open_or_has_no_certificate_does_not_start(
 # --- a client of ZooKeeper's --------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("jkcs_server.serving.greeting") is None, reason="the port speaks no ZooKeeper yet"
-)
 def test_kazoo_speaks_tls(papers: Papers) -> None:
     """Unmodified clients, each with a certificate of its own, known to the tree by its name."""
     from kazoo.exceptions import NoAuthError
