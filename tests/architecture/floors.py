@@ -11,7 +11,9 @@ FLOORS: dict[str, int] = {
     "journal": 4,
     "journal.addresses": 0,
     "journal.clock": 2,
+    "journal.complaints": 1,
     "journal.config": 0,
+    "journal.credentials": 2,
     "journal.desk": 3,
     "journal.administration": 3,
     "journal.cluster": 3,
@@ -30,6 +32,7 @@ FLOORS: dict[str, int] = {
     "journal.peers.links": 2,
     "journal.peers.network": 2,
     "journal.peers.tcp": 2,
+    "journal.peers.tls": 2,
     "journal.proposing": 3,
     "journal.raft": 0,
     "journal.raft.candidate": 1,
@@ -73,8 +76,10 @@ FLOORS: dict[str, int] = {
     "journal.storage.store": 2,
     "journal.storage.wal": 2,
     "journal.storage.worker": 2,
+    "journal.tls": 2,
     "journal.updates": 1,
     "journal.values": 0,
+    "journal.x509": 0,
     # jkcs_client
     "jkcs_client": 4,
     "jkcs_client.address": 0,
@@ -99,6 +104,7 @@ FLOORS: dict[str, int] = {
     "jkcs_client.recipes": 4,
     "jkcs_client.requests": 1,
     "jkcs_client.session": 3,
+    "jkcs_client.tls": 2,
     "jkcs_client.transaction": 3,
     "jkcs_client.values": 0,
     "jkcs_client.watches": 1,
@@ -154,6 +160,7 @@ FLOORS: dict[str, int] = {
     "jkcs_server.cli.shell_prompt": 4,
     "jkcs_server.cli.status": 4,
     "jkcs_server.cli.story": 4,
+    "jkcs_server.cli.tls": 4,
     "jkcs_server.config": 0,
     "jkcs_server.loopback": 2,
     "jkcs_server.monitoring": 3,
@@ -179,6 +186,7 @@ FLOORS: dict[str, int] = {
     "jkcs_server.serving.requests": 3,
     "jkcs_server.serving.silence": 1,
     "jkcs_server.serving.snapshots": 3,
+    "jkcs_server.serving.tls": 2,
     "jkcs_server.serving.watches": 1,
     "jkcs_server.tree": 0,
     "jkcs_server.tree.acl": 1,
@@ -222,7 +230,11 @@ STRANGERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 FACADES: dict[str, tuple[str, ...]] = {
     # The loop that its owner starts and is told by, what administrators ask of it, and the seam to time that both need.
-    "journal": ("journal", "journal.replica", "journal.administration", "journal.cluster", "journal.clock"),
+    # What secures a port is the same for peers and clients.
+    "journal": (
+        *("journal", "journal.replica", "journal.administration", "journal.cluster", "journal.clock"),
+        *("journal.tls", "journal.credentials", "journal.complaints"),
+    ),
     "jkcs_client": ("jkcs_client", "jkcs_client.client"),
     "recipes": ("recipes",),
     "jkcs_server": ("jkcs_server",),
