@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jkcs_client.protocol.messages import SESSION_TIMEOUT_MS_MAX, SESSION_TIMEOUT_MS_MIN
+from jkcs_server.serving.words import DEFAULT_WORDS, EVERY_WORD, WORDS
 from journal.addresses import (
     URL_PREFIX,
     Address,
@@ -68,6 +69,8 @@ class NodeConfig:
     """Those of `peers` that observe: they pull the log, serve reads and sessions, and do not vote."""
     pull_from: tuple[str, ...]
     """Whom this node pulls the log from while it observes, best first; empty leaves the choice to it."""
+    four_letter_words: tuple[str, ...]
+    """Those of ZooKeeper's four-letter words that are answered; "*" stands for all."""
 
     def __init__(
         self,
@@ -87,6 +90,7 @@ class NodeConfig:
         join: bool = False,
         observers: Iterable[str] | str = (),
         pull_from: Iterable[str] | str = (),
+        four_letter_words: Iterable[str] | str = DEFAULT_WORDS,
     ) -> None:
         """Raises ConfigError for text that cannot be read; `check` looks at what the values mean."""
         if not str(data_dir):
@@ -108,6 +112,7 @@ class NodeConfig:
             "join": join,
             "observers": tuple(sorted(set(_names("observers", observers)))),
             "pull_from": tuple(_names("pull_from", pull_from)),
+            "four_letter_words": tuple(sorted(set(_names("four_letter_words", four_letter_words)))),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -136,6 +141,9 @@ class NodeConfig:
             raise ConfigError("history_events", f"{self.history_events} must be at least 1")
         if self.admin_from not in (LOOPBACK, ANYWHERE):
             raise ConfigError("admin_from", f"{self.admin_from!r} is neither {LOOPBACK!r} nor {ANYWHERE!r}")
+        for word in self.four_letter_words:
+            if word not in WORDS and word != EVERY_WORD:
+                raise ConfigError("four_letter_words", f"{word!r} is none of {', '.join(sorted(WORDS))}, and not *")
         for field, part in (("limits", self.limits), ("timing", self.timing)):
             try:
                 part.check()
@@ -205,6 +213,7 @@ _SETTINGS: dict[str, _Parser] = {
     "join": _switch,
     "observers": lambda name, value: tuple(_names(name, value)),
     "pull_from": lambda name, value: tuple(_names(name, value)),
+    "four_letter_words": lambda name, value: tuple(_names(name, value)),
     **{f"limits.{field.name}": _integer for field in fields(Limits)},
     **{f"timing.{field.name}": _number for field in fields(Timing)},
 }

@@ -15,12 +15,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from jkcs_server.serving.words import EVERY_WORD, WORDS
+
 ZOOKEEPER_VERSION = "3.9.2"
 """The ZooKeeper whose protocol is spoken here; clients choose what they dare by it."""
 ANSWER_BYTES_MAX = 1 << 20
-EVERY_WORD = "*"
-DEFAULT_WORDS = ("isro", "ruok", "srvr")
-"""ZooKeeper's default, and what tells even less."""
 
 _NOT_SERVING = "This ZooKeeper instance is not currently serving requests"
 _MASK = (1 << 64) - 1
@@ -467,5 +466,4 @@ _ANSWERS: dict[str, Callable[[Facts], Iterator[str]]] = {
 _WITHOUT_LEADER = ("envi", "isro", "ruok")
 """What is answered even while no client is served."""
 
-WORDS = frozenset(_ANSWERS)
-"""Every word that is known."""
+assert _ANSWERS.keys() == WORDS, sorted(_ANSWERS.keys() ^ WORDS)

@@ -165,6 +165,7 @@ FLOORS: dict[str, int] = {
     "jkcs_server.serving.silence": 1,
     "jkcs_server.serving.snapshots": 3,
     "jkcs_server.serving.watches": 1,
+    "jkcs_server.serving.words": 0,
     "jkcs_server.tree": 0,
     "jkcs_server.tree.apply": 1,
     "jkcs_server.tree.checks": 1,

@@ -1,0 +1,270 @@
+"""One server's figures, as the four-letter words ask for them: the facts behind `serving/fourletter.py`.
+
+Only looks, at the replica, the tree, the watches and the connections; what counts up while connections come and go is
+kept here. Knows nothing of texts and protocols. Made by `server.py`, asked by `serving/requests.py`.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+import resource
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+
+from jkcs_server.config import NodeConfig, parse_address
+from jkcs_server.monitoring import Monitoring
+from jkcs_server.serving.fourletter import (
+    ClientFigures,
+    Following,
+    Overview,
+    Settings,
+    Traffic,
+    WatchCounts,
+)
+from jkcs_server.serving.watches import Watcher, WatchHub
+from jkcs_server.tree.machine import TreeMachine
+from journal.addresses import ConfigError
+from journal.raft.ready import Role
+from journal.replica import Replica
+
+CLIENT_BACKLOG = 1024
+SIZED_KEYS_MAX = 20_000
+"""Of more keys, the sizes of so many, evenly chosen, stand for all."""
+LATELY_TIMEOUTS = 2
+"""A member that was not heard of for so many election timeouts is not there."""
+
+
+class Figures:
+    """See `fourletter.Facts`."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        replica: Replica,
+        machine: TreeMachine,
+        hub: WatchHub,
+        monitoring: Monitoring,
+        *,
+        version: str,
+        clients: Callable[[], Sequence[ClientFigures]],
+        client_address: Callable[[], str | None],
+        connected: Callable[[], Iterable[str]],
+        now: Callable[[], float],
+    ) -> None:
+        self.version = version
+        self.clients = clients
+        self._config = config
+        self._replica = replica
+        self._machine = machine
+        self._hub = hub
+        self._monitoring = monitoring
+        self._client_address = client_address
+        self._connected = connected
+        """The members that messages reach at present."""
+        self._now = now
+        self._started_at = now()
+        self._received = 0
+        """Of connections that are gone."""
+        self._sent = 0
+        self._latency_max_ms = 0
+
+    # What counts up.
+
+    def departed(self, client: ClientFigures) -> None:
+        """A connection ends: what it counted stays in the sums."""
+        self._received += client.received
+        self._sent += client.sent
+        self._latency_max_ms = max(self._latency_max_ms, client.max_latency_ms)
+
+    def traffic(self) -> Traffic:
+        clients = self.clients()
+        timed = [client for client in clients if client.max_latency_ms]
+        requests = sum(client.received for client in clients)
+        weighted = sum(client.avg_latency_ms * client.received for client in clients)
+        return Traffic(
+            received=self._received + requests,
+            sent=self._sent + sum(client.sent for client in clients),
+            outstanding=sum(client.queued for client in clients),
+            latency_min_ms=min((client.min_latency_ms for client in timed), default=0),
+            latency_avg_ms=weighted / requests if requests else 0.0,
+            latency_max_ms=max((client.max_latency_ms for client in timed), default=0) or self._latency_max_ms,
+        )
+
+    def reset_connections(self) -> None:
+        for client in self.clients():
+            self._received += client.received
+            self._sent += client.sent
+            client.reset_figures()
+
+    def reset_traffic(self) -> None:
+        """The connections' figures are reset, too: the sums are made of them."""
+        self.reset_connections()
+        self._received = self._sent = self._latency_max_ms = 0
+
+    # The server.
+
+    @property
+    def built(self) -> str:
+        """When this installation was written to the disk."""
+        written = datetime.fromtimestamp(Path(__file__).stat().st_mtime, UTC)
+        return written.strftime("%Y-%m-%d %H:%M UTC")
+
+    @property
+    def serving(self) -> bool:
+        return self._replica.core.leader is not None and self._replica.failed is None
+
+    @property
+    def read_only(self) -> bool:
+        return bool(self._replica.read_only)
+
+    def overview(self) -> Overview:
+        core, tree = self._replica.core, self._machine.tree
+        mode = self._mode()
+        return Overview(
+            mode=mode,
+            zxid=self._replica.applied,
+            uptime_ms=round((self._now() - self._started_at) * 1000),
+            keys=len(tree),
+            ephemerals=sum(map(len, tree.ephemerals.values())),
+            data_bytes=self._data_bytes(),
+            sessions=len(self._machine.sessions),
+            quorum_size=len(core.configuration.voters),
+            following=self._following() if mode == "leader" else None,
+            open_files=_open_files(),
+            open_files_max=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        )
+
+    def _mode(self) -> str:
+        core = self._replica.core
+        members = core.configuration
+        if self.read_only:
+            return "read-only"
+        if len(members.members) == 1:
+            return "standalone"
+        if core.role is Role.LEADER:
+            return "leader"
+        return "follower" if members.has_say(self._replica.me) else "observer"
+
+    def _data_bytes(self) -> int:
+        nodes = self._machine.tree.nodes
+        step = max(1, len(nodes) // SIZED_KEYS_MAX)
+        sizes = [len(path) + len(node.data) for path, node in islice(nodes.items(), 0, None, step)]
+        return round(sum(sizes) * len(nodes) / len(sizes))
+
+    def _following(self) -> Following:
+        members = self._replica.core.configuration
+        lately = self._now() - LATELY_TIMEOUTS * self._config.timing.election_timeout
+        peers = [peer for peer in self._replica.core.progress() if peer.heard_at >= lately]
+        synced = [peer for peer in peers if peer.state.value == "replicate"]
+        voters = sum(members.has_say(peer.peer) for peer in synced)
+        connected = set(self._connected())
+        observers = sum(name in connected for name in members.observers)
+        return Following(
+            learners=len(peers) + observers,
+            synced_voters=voters,
+            synced_newcomers=len(synced) - voters,
+            observers=observers,
+            pending_syncs=len(peers) - len(synced),
+        )
+
+    def settings(self) -> Settings:
+        config, members = self._config, self._replica.core.configuration
+        names: list[str] = sorted(members.members)
+        alone = len(names) == 1
+        lines = _member_lines(members.addresses, observers=members.observers)
+        return Settings(
+            client_port=_port(self._client_address()),
+            secure_client_port=-1,
+            data_dir=str(config.data_dir),
+            tick_ms=round(config.timing.heartbeat_interval * 1000),
+            session_timeout_ms_min=round(config.session_timeout_min * 1000),
+            session_timeout_ms_max=round(config.session_timeout_max * 1000),
+            backlog=CLIENT_BACKLOG,
+            number=0 if alone or config.me not in names else names.index(config.me) + 1,
+            peer_port=config.peer_bind[1],
+            observes=config.me in members.observers,
+            members=() if alone else lines,
+            configuration_index=self._replica.core.configuration_index,
+        )
+
+    def disk_bytes(self) -> tuple[int, int]:
+        sizes = self._monitoring.disk_space()
+        return sizes["snapshot_bytes"], sizes["log_bytes"]
+
+    def environment(self) -> Iterator[tuple[str, str]]:
+        system = os.uname()
+        yield "host.name", system.nodename
+        yield "python.version", platform.python_version()
+        yield "python.implementation", platform.python_implementation()
+        yield "python.executable", sys.executable
+        yield "os.name", system.sysname
+        yield "os.arch", system.machine
+        yield "os.version", system.release
+        yield "user.name", getpass.getuser()
+        yield "user.home", str(Path.home())
+        yield "user.dir", str(Path.cwd())
+
+    def digests(self) -> Iterator[tuple[int, int]]:
+        """The newest state that a quorum agrees on."""
+        index, digest = self._replica.core.attested
+        if index:
+            yield index, digest
+
+    # Sessions, their keys and watches.
+
+    def sessions(self) -> Iterator[tuple[int, int]]:
+        for session in self._machine.sessions.values():
+            yield session.id, session.timeout_ms
+
+    def ephemerals(self) -> Iterator[tuple[int, Iterable[str]]]:
+        for session, paths in self._machine.tree.ephemerals.items():
+            yield session, sorted(paths)
+
+    def watch_counts(self) -> WatchCounts:
+        hub = self._hub
+        return WatchCounts(sum(1 for _ in hub.by_watcher()), hub.path_count(), hub.count)
+
+    def watches_by_session(self) -> Iterator[tuple[int, Iterable[str]]]:
+        for watcher, paths in self._hub.by_watcher():
+            yield _session_of(watcher), dict.fromkeys(paths)
+
+    def watches_by_path(self) -> Iterator[tuple[str, Iterable[int]]]:
+        for path, watchers in self._hub.by_path():
+            yield path, dict.fromkeys(map(_session_of, watchers))
+
+
+def _session_of(watcher: Watcher) -> int:
+    session: int = getattr(watcher, "session", 0)
+    return session
+
+
+def _port(address: str | None) -> int:
+    return -1 if address is None else parse_address("listen", address)[1]
+
+
+def _member_lines(addresses: Iterable[tuple[str, str]], *, observers: Iterable[str]) -> tuple[str, ...]:
+    """As in /zookeeper/config: peers meet at one port, which stands for both of ZooKeeper's."""
+    lines = []
+    for name, address in sorted(addresses):
+        try:
+            _, port = parse_address("peers", address)
+        except ConfigError:
+            continue
+        role = "observer" if name in observers else "participant"
+        lines.append(f"server.{name}={address}:{port}:{role}")
+    return tuple(lines)
+
+
+def _open_files() -> int:
+    """-1 where it cannot be told."""
+    for folder in ("/proc/self/fd", "/dev/fd"):
+        try:
+            return sum(1 for _ in Path(folder).iterdir())
+        except OSError:
+            continue
+    return -1
