@@ -21,7 +21,7 @@ from jkcs_server.copying import CONTAINER, OPEN_ACL, Acl, Action, Seen, Step, ra
 
 T = TypeVar("T")
 
-_BROKEN = (exceptions.ConnectionLoss, exceptions.SessionExpiredError, exceptions.ConnectionClosedException)
+_BROKEN = (exceptions.ConnectionLoss, exceptions.SessionExpiredError, exceptions.ConnectionClosedError)
 _CONTAINER_OWNER = -(1 << 63)
 _TTL_BITS = 40
 _TTL_FEATURE = 0xFF0000
