@@ -54,6 +54,7 @@ from jkcs_client.protocol.messages import (
 )
 from jkcs_server.serving.lane import Lane
 from jkcs_server.serving.watches import WatchHub
+from jkcs_server.tree.acl import READ, Acl, allows
 from jkcs_server.tree.checks import check_path, check_write
 from jkcs_server.tree.machine import TreeMachine
 
@@ -459,6 +460,10 @@ class NativeConnection:
 
     def on_watch(self, watch_id: int, kind: int, path: str, index: int) -> None:
         self._emit(pack((0, watch_id, kind, index, path)))
+
+    def may_see(self, acl: Acl) -> bool:
+        session = self._desk.machine.sessions.get(self.session)
+        return allows(acl, READ, () if session is None else session.ids)
 
     def on_session_ended(self, index: int, *, expired: bool) -> None:
         """The session is over: what it left unanswered will never happen. Closes the connection."""

@@ -26,6 +26,7 @@ from jkcs_server.serving.admin import AdminDesk
 from jkcs_server.serving.native import NativeConnection, Sink
 from jkcs_server.serving.silence import Silence
 from jkcs_server.serving.watches import WatchHub
+from jkcs_server.tree.acl import Acl
 from jkcs_server.tree.commands import EXPIRE, OPEN
 from jkcs_server.tree.machine import TreeMachine
 from journal.administration import Administration
@@ -214,8 +215,8 @@ class Requests:
 
     # What the tree tells while it applies (tree.machine.Hooks).
 
-    def on_event(self, kind: int, path: str, index: int) -> None:
-        self.hub.on_event(kind, path, index)
+    def on_event(self, kind: int, path: str, index: int, acl: Acl | None, parent_acl: Acl | None) -> None:
+        self.hub.on_event(kind, path, index, acl, parent_acl)
 
     def on_opened(self, password: bytes, session_id: int, index: int) -> None:
         session = self.machine.sessions[session_id]
@@ -225,6 +226,9 @@ class Requests:
         if connection is not None and not connection.closed:
             self.machine.owners[session_id] = connection
             connection.attached(session_id, password, session.timeout_ms, 0, fresh=True)
+
+    def on_moved(self, session_id: int, nonce: bytes, index: int) -> None:
+        """The native protocol's clients number their writes themselves: none of them asks for it."""
 
     def on_ended(self, session_id: int, index: int, expired: bool) -> None:
         if self._silence is not None:
