@@ -63,7 +63,9 @@ class Kind(Enum):
     LIFETIME = "lifetime_differs"
     """Persistent, container or TTL: a key keeps that for its life, so nothing is done about it."""
     IN_THE_WAY = "in_the_way"
-    """The target has an ephemeral key there: somebody's session. Nothing is done about it, or below it."""
+    """The target has an ephemeral key where the source has another. Nothing is done about it, or below it."""
+    LIVE = "ephemeral_kept"
+    """The target alone has an ephemeral key. It is its session's, and goes with that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,7 @@ def deletions(subtree: Sequence[tuple[str, int]]) -> list[Difference]:
     for path, owner in reversed(subtree):
         parent = path[: path.rfind("/")]
         if owner:
-            found.append(Difference(Kind.IN_THE_WAY, path, None))
+            found.append(Difference(Kind.LIVE, path, None))
             kept.add(parent)
         elif path in kept:
             kept.add(parent)

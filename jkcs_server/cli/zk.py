@@ -37,16 +37,19 @@ _MARKS: Mapping[Kind, str] = {
     Kind.EXTRA: "- {}",
     Kind.LIFETIME: "! {} (container or TTL: stays as it is)",
     Kind.IN_THE_WAY: "! {} (ephemeral on the target: stays as it is)",
+    Kind.LIVE: "  {} (ephemeral: goes with its session)",
 }
-_DONE: Mapping[Kind, str] = {
-    Kind.MISSING: "created",
-    Kind.DATA: "changed",
-    Kind.ACL: "ACLs changed",
-    Kind.SEQUENCE: "sequences raised",
-    Kind.EXTRA: "deleted",
-    Kind.LIFETIME: "with another TTL, or none",
-    Kind.IN_THE_WAY: "in the way",
+_DONE: Mapping[Kind, tuple[str, str]] = {
+    Kind.MISSING: ("to create", "created"),
+    Kind.DATA: ("to change", "changed"),
+    Kind.ACL: ("ACLs to change", "ACLs changed"),
+    Kind.SEQUENCE: ("sequences to raise", "sequences raised"),
+    Kind.EXTRA: ("to delete", "deleted"),
+    Kind.LIFETIME: ("with another lifetime, which stays", "with another lifetime, which stays"),
+    Kind.IN_THE_WAY: ("not copied: an ephemeral key is there", "not copied: an ephemeral key is there"),
+    Kind.LIVE: ("ephemeral, which stay", "ephemeral, which stay"),
 }
+"""How differences are counted, before and after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,11 +259,11 @@ async def _look(order: Order, source: Side, target: Side) -> int:
 
     with shown("comparing", quiet=order.as_json) as on_progress:
         report = await _between(order, source, target, on_progress).difference(tell)
-    differs = sum(report.counts.values()) > 0
+    differs = any(count for kind, count in report.counts.items() if kind is not Kind.LIVE)
     if order.as_json:
         show_json({"done": True, **_ends(order, source, target), **report.as_document(), **_listed(listed)})
     else:
-        for line in _lines(report, "would be " if order.dry_run else ""):
+        for line in _lines(report, after=False):
             click.echo(line, err=True)
     return FAILED if differs and order.command == "diff" else 0
 
@@ -284,7 +287,7 @@ async def _copy(order: Order, source: Side, target: Side) -> int:
             }
         )
     else:
-        for line in (*_lines(report, ""), *_left_lines(left, source)):
+        for line in (*_lines(report, after=True), *_left_lines(left, source)):
             click.echo(line)
     return 0 if good else FAILED
 
@@ -310,13 +313,13 @@ def _listed(differences: Sequence[Difference]) -> dict[str, Any]:
     return {"differences": [{"path": each.path, "what": each.kind.value} for each in differences]}
 
 
-def _lines(report: Report, would_be: str) -> list[str]:
+def _lines(report: Report, *, after: bool) -> list[str]:
     rate = report.visited / report.seconds if report.seconds else 0.0
     megabytes = report.data_bytes / 1e6
     lines = [
         f"{report.visited} keys, {megabytes:.1f} MB of values, in {duration_text(report.seconds)}: {rate:.0f} keys/s"
     ]
-    told = [f"{count} {would_be}{_DONE[kind]}" for kind, count in report.counts.items() if count]
+    told = [f"{count} {_DONE[kind][after]}" for kind, count in report.counts.items() if count]
     lines.append(", ".join(told) if told else "nothing differs")
     if report.ephemerals:
         lines.append(f"{report.ephemerals} ephemeral keys left out: their owners create them anew")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from jkcs_client import AmbiguousError, Client, JkcsError, NodeExists, NoNode, RetryableError
 from jkcs_client.values import Stat
 from jkcs_server.cli.zk_copy import Broken, NotCopied, StepRefused
-from jkcs_server.copying import OPEN_ACL, Acl, Action, Seen, Step, raising
+from jkcs_server.copying import CONTAINER, OPEN_ACL, Acl, Action, Seen, Step, raising
 
 IN_FLIGHT = 256
 """Requests at a time, out of those that the server takes from one connection."""
@@ -87,6 +87,7 @@ def _seen(data: bytes, stat: Stat, names: Sequence[str], acl: Acl | None) -> See
         children=tuple(names),
         acl=acl,
         owner=stat.ephemeral_owner,
+        ttl_ms=CONTAINER if stat.container else round((stat.ttl or 0) * 1000),
         creations=max(0, (stat.cversion + stat.num_children) // 2),
         changed_at=max(stat.mzxid, stat.pzxid),
     )

@@ -186,7 +186,8 @@ class Copy:
             for difference in differences:
                 if difference.kind is Kind.SEQUENCE:
                     await self._raise(difference, report)
-                elif difference.kind not in (Kind.LIFETIME, Kind.IN_THE_WAY):  # told already, and nothing can be done
+                elif difference.kind not in (Kind.LIFETIME, Kind.IN_THE_WAY, Kind.LIVE):
+                    # Those were told already, and nothing can be done.
                     left.count += 1
                     left.meanwhile += changed_meanwhile(difference, since)
                     if len(left.differences) < TOLD_MAX:

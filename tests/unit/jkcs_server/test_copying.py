@@ -87,7 +87,7 @@ def test_a_subtree_goes_from_below_and_leaves_what_somebody_owns() -> None:
     subtree = [("/a", 0), ("/a/b", 0), ("/a/c", 0), ("/a/b/live", 77), ("/a/c/d", 0)]
     assert [(each.kind, each.path) for each in deletions(subtree)] == [
         (Kind.EXTRA, "/a/c/d"),
-        (Kind.IN_THE_WAY, "/a/b/live"),
+        (Kind.LIVE, "/a/b/live"),
         (Kind.EXTRA, "/a/c"),
     ]
 

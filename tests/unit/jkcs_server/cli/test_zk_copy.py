@@ -166,7 +166,7 @@ async def test_what_the_target_alone_has_stays_unless_it_is_to_go() -> None:
     assert "/old/a/b" in target.keys
     report = await copy(source, target, Wishes(delete=True)).run()
     assert sorted(target.keys) == ["/", "/app", "/lived", "/lived/e", "/zookeeper"]
-    assert report.counts == {Kind.EXTRA: 3, Kind.IN_THE_WAY: 1}
+    assert report.counts == {Kind.EXTRA: 3, Kind.LIVE: 1}
 
 
 @pytest.mark.asyncio
