@@ -44,8 +44,8 @@ class Seen:
     """None: this side does not say."""
     owner: int = 0
     """The session of an ephemeral key."""
-    ttl_ms: int = 0
-    """0: it stays; or `CONTAINER`."""
+    ttl_ms: int | None = 0
+    """0: it stays; or `CONTAINER`. None: this side does not say."""
     creations: int = 0
     """How many children were ever created below it: the number of the next sequential one."""
     changed_at: int = 0
@@ -149,7 +149,7 @@ def compare(path: str, wanted: Seen, found: Seen | None, wishes: Wishes) -> Iter
         yield Difference(Kind.DATA, path, wanted, found)
     if wanted.acl is not None and found.acl is not None and wanted.acl != found.acl:
         yield Difference(Kind.ACL, path, wanted, found)
-    if wanted.ttl_ms != found.ttl_ms:
+    if None not in (wanted.ttl_ms, found.ttl_ms) and wanted.ttl_ms != found.ttl_ms:
         yield Difference(Kind.LIFETIME, path, wanted, found)
     if wishes.sequences and found.creations < wanted.creations:
         yield Difference(Kind.SEQUENCE, path, wanted, found)
@@ -192,7 +192,7 @@ def steps_for(difference: Difference) -> Iterator[Step]:
         yield Step(Action.DELETE, path)
     elif difference.kind is Kind.MISSING:
         assert wanted is not None, path
-        yield Step(Action.CREATE, path, wanted.data, wanted.acl, wanted.ttl_ms)
+        yield Step(Action.CREATE, path, wanted.data, wanted.acl, wanted.ttl_ms or 0)
     elif difference.kind is Kind.DATA:
         assert wanted is not None, path
         yield Step(Action.SET, path, wanted.data)

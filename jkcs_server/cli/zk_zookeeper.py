@@ -22,10 +22,6 @@ from jkcs_server.copying import CONTAINER, OPEN_ACL, Acl, Action, Seen, Step, ra
 T = TypeVar("T")
 
 _BROKEN = (exceptions.ConnectionLoss, exceptions.SessionExpiredError, exceptions.ConnectionClosedError)
-_CONTAINER_OWNER = -(1 << 63)
-_TTL_BITS = 40
-_TTL_FEATURE = 0xFF0000
-"""The upper three bytes of an owner that is a TTL."""
 
 
 class _CreateContainer(Create):  # type: ignore[misc]  # kazoo has no types
@@ -177,25 +173,17 @@ class ZooKeeperSide:
 
 
 def _seen(data: bytes, stat: Any, names: Sequence[str], acl: Acl | None) -> Seen:
-    ttl_ms = lifetime(stat.ephemeralOwner)
     return Seen(
         data=data,
         children=tuple(names),
         acl=acl,
-        owner=0 if ttl_ms else stat.ephemeralOwner,
-        ttl_ms=ttl_ms,
+        owner=stat.ephemeralOwner,
+        # No client is shown which keys are containers or have a TTL.
+        ttl_ms=None,
         # A stat shows creations and deletions together.
         creations=max(0, (stat.cversion + stat.numChildren) // 2),
         changed_at=max(stat.mzxid, stat.pzxid),
     )
-
-
-def lifetime(owner: int) -> int:
-    """The TTL in milliseconds that an ephemeral owner stands for; CONTAINER; or 0."""
-    if owner == _CONTAINER_OWNER:
-        return CONTAINER
-    bits = owner & ((1 << 64) - 1)
-    return bits & ((1 << _TTL_BITS) - 1) if bits >> _TTL_BITS == _TTL_FEATURE else 0
 
 
 def _acl(path: str, entries: Sequence[Any]) -> Acl:

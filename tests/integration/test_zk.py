@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -12,9 +13,12 @@ from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
-from kazoo.security import make_digest_acl
+from kazoo.security import make_acl, make_digest_acl
 
+from jkcs_server.cli.zk_copy import NotCopied, StepRefused
+from jkcs_server.cli.zk_zookeeper import ZooKeeperSide
 from jkcs_server.config import NodeConfig, show_address
+from jkcs_server.copying import CONTAINER, Action, Step
 from jkcs_server.node import NodeThread
 from tests.support.zookeeper import SUPER, one_zookeeper
 
@@ -133,3 +137,40 @@ def test_a_key_that_may_not_be_read_stops_the_copy(kazoo: KazooClient, cluster: 
     command = [sys.executable, "-m", "jkcs_server.cli.main", "zk", "import", "--url", cluster, zookeeper]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
     assert done.returncode == 1 and "lets these credentials not read /locked" in done.stderr, done
+
+
+@pytest.mark.asyncio
+async def test_zookeepers_side_gives_lifetimes_and_acls(kazoo: KazooClient, zookeeper: str) -> None:
+    """kazoo has no calls for containers and TTLs: the requests are made here. ZooKeeper shows no client which keys are
+    such, but it deletes them."""
+    acl = ((31, "digest", "somebody:aGFzaA=="), (1, "world", "anyone"))
+    async with ZooKeeperSide(zookeeper, [("digest", SUPER)], acls=True, timeout=10.0) as side:
+        before = await side.position()
+        await side.apply([Step(Action.CREATE, "/container", b"c", ttl_ms=CONTAINER)])
+        await side.apply([Step(Action.CREATE, "/ttl", b"t", acl, ttl_ms=5_000_000)])
+        await side.apply([Step(Action.CREATE, "/plain", b"p"), Step(Action.SET, "/plain", b"q")])
+        await side.apply([Step(Action.SET_ACL, "/plain", acl=acl)])
+        container, ttl, plain, nothing = await side.look(["/container", "/ttl", "/plain", "/nothing"])
+        assert container is not None and ttl is not None and plain is not None and nothing is None
+        assert (container.data, container.ttl_ms, container.owner) == (b"c", None, 0)
+        assert (ttl.data, ttl.owner, ttl.acl) == (b"t", 0, acl)
+        assert (plain.data, plain.acl) == (b"q", acl) and plain.changed_at > before
+        await side.apply([Step(Action.CREATE, "/short", ttl_ms=1)])
+        await side.apply([Step(Action.CREATE, "/container/child"), Step(Action.DELETE, "/container/child")])
+        while (await side.look(["/short", "/container"])) != [None, None]:
+            await asyncio.sleep(0.05)
+        with pytest.raises(StepRefused) as refused:
+            await side.apply([Step(Action.CREATE, "/new"), Step(Action.CREATE, "/plain")])
+        assert refused.value.done_already and (await side.look(["/new"])) == [None]
+
+
+@pytest.mark.asyncio
+async def test_a_hidden_hash_is_never_copied(kazoo: KazooClient, zookeeper: str) -> None:
+    """Those who may read an ACL but not change it are shown user:x, which would lock everybody out of the copy."""
+    kazoo.create("/hidden", b"", acl=[make_digest_acl("a", "b", all=True), make_acl("world", "anyone", read=True)])
+    async with ZooKeeperSide(zookeeper, [], acls=True, timeout=10.0) as side:
+        with pytest.raises(NotCopied, match="the ACL of /hidden hides its hash"):
+            await side.look(["/hidden"])
+    async with ZooKeeperSide(zookeeper, [], acls=False, timeout=10.0) as side:
+        (seen,) = await side.look(["/hidden"])
+        assert seen is not None and seen.acl is None

@@ -58,7 +58,7 @@ def one_zookeeper(home: Path) -> Iterator[tuple[str, int]]:
     (home / "data").mkdir(parents=True)
     (home / "zoo.cfg").write_text(CONFIGURATION.format(port=port, home=home))
     jars = os.pathsep.join(str(jar) for jar in (JAR, LOGGING_JAR) if jar.exists())
-    flags = ["-Xmx256m", "-Dzookeeper.extendedTypesEnabled=true"]
+    flags = ["-Xmx256m", "-Dzookeeper.extendedTypesEnabled=true", "-Dznode.container.checkIntervalMs=200"]
     flags += [f"-Dzookeeper.DigestAuthenticationProvider.superDigest={super_digest()}"]
     with (home / "log").open("ab") as log:
         command = [*leash, java, *flags, "-cp", jars, MAIN, str(home / "zoo.cfg")]

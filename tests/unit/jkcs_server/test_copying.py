@@ -46,6 +46,8 @@ EVERYTHING = Wishes(delete=True, sequences=True)
         (replace(KEY, acl=None), replace(KEY, acl=READ_ONLY), EVERYTHING, []),
         (KEY, replace(KEY, acl=None), EVERYTHING, []),
         (replace(KEY, ttl_ms=CONTAINER), KEY, EVERYTHING, [Kind.LIFETIME]),
+        (replace(KEY, ttl_ms=None), replace(KEY, ttl_ms=CONTAINER), EVERYTHING, []),
+        (replace(KEY, ttl_ms=CONTAINER), replace(KEY, ttl_ms=None), EVERYTHING, []),
         (replace(KEY, creations=7), replace(KEY, creations=6), EVERYTHING, [Kind.SEQUENCE]),
         (replace(KEY, creations=7), replace(KEY, creations=6), Wishes(), []),
         (replace(KEY, creations=7), replace(KEY, creations=8), EVERYTHING, []),
