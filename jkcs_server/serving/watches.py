@@ -83,6 +83,8 @@ class WatchHub:
         """Watches by the path they stand on, all modes but recursive."""
         self._recursive: dict[str, dict[Key, _Watch]] = {}
         self.count = 0
+        self.event_number = 0
+        """Of the key event that is being told: what a watcher hears of one of them has one number."""
 
     def reset(self, index: int) -> None:
         """The tree jumped to `index` without telling its events: forget the history up to there."""
@@ -91,6 +93,7 @@ class WatchHub:
 
     def on_event(self, kind: int, path: str, index: int, acl: Acl | None = None, parent_acl: Acl | None = None) -> None:
         """One key event, in log order, with the lists that the key and its parent had."""
+        self.event_number += 1
         history = self._history
         if len(history) == history.maxlen:
             self._forgotten = history[0][0]
@@ -182,6 +185,10 @@ class WatchHub:
     def path_count(self) -> int:
         """How many paths are watched."""
         return len(self._exact.keys() | self._recursive.keys()) if self._recursive else len(self._exact)
+
+    def holds(self, watcher: Watcher, watch_id: int) -> bool:
+        """Whether a watch is still there: one for a single event is gone after it, seen or not."""
+        return watch_id in self._by_connection.get(watcher, ())
 
     def remove(self, watcher: Watcher, watch_id: int) -> bool:
         """Forget one watch. False when there was none."""
