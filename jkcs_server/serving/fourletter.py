@@ -34,7 +34,7 @@ class ClientFigures(Protocol):
 
     @property
     def received(self) -> int:
-        """Requests taken since the connection began, or since `reset_figures`."""
+        """Requests taken since the connection began, or since the word crst."""
 
     @property
     def sent(self) -> int:
@@ -74,9 +74,6 @@ class ClientFigures(Protocol):
 
     @property
     def max_latency_ms(self) -> int: ...
-
-    def reset_figures(self) -> None:
-        """Begin to count anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,8 +322,6 @@ def _monitored(facts: Facts) -> Iterator[tuple[str, object]]:
     overview, traffic = facts.overview(), facts.traffic()
     yield "version", full_version(facts)
     yield "server_state", overview.mode
-    if overview.mode in _PEER_STATES:
-        yield "peer_state", f"{_PEER_STATES[overview.mode]} - broadcast"
     yield "ephemerals_count", overview.ephemerals
     yield "num_alive_connections", len(facts.clients())
     yield "min_latency", traffic.latency_min_ms
@@ -343,7 +338,9 @@ def _monitored(facts: Facts) -> Iterator[tuple[str, object]]:
     yield "global_sessions", overview.sessions
     yield "local_sessions", 0
     yield "uptime", overview.uptime_ms
-    yield "quorum_size", overview.quorum_size
+    if overview.mode in _PEER_STATES:
+        yield "peer_state", f"{_PEER_STATES[overview.mode]} - broadcast"
+        yield "quorum_size", overview.quorum_size
     following = overview.following
     if following is not None:
         yield "learners", following.learners

@@ -158,7 +158,7 @@ FLOORS: dict[str, int] = {
     "jkcs_server.cli.zk_zookeeper": 4,
     "jkcs_server.config": 0,
     "jkcs_server.copying": 1,
-    "jkcs_server.figures": 3,
+    "jkcs_server.facts": 3,
     "jkcs_server.loopback": 2,
     "jkcs_server.monitoring": 3,
     "jkcs_server.node": 4,

@@ -40,9 +40,6 @@ class Client:
     avg_latency_ms: int = 3
     max_latency_ms: int = 8
 
-    def reset_figures(self) -> None:
-        self.received = self.sent = 0
-
 
 STANDALONE = Overview("standalone", 6, 24651, 9, 2, 61, 2, 1, None, 42, 20000)
 LEADER = replace(STANDALONE, mode="leader", quorum_size=3, following=Following(2, 2, 0, 0, 0))
@@ -192,10 +189,10 @@ MONITORED = {
     "global_sessions",
     "local_sessions",
     "uptime",
-    "quorum_size",
 }
 OF_LEADERS = {
     "peer_state",
+    "quorum_size",
     "learners",
     "followers",
     "synced_followers",

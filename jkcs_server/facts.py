@@ -1,7 +1,7 @@
-"""One server's figures, as the four-letter words ask for them: the facts behind `serving/fourletter.py`.
+"""What one server tells in four-letter words: the facts behind `serving/fourletter.py`.
 
-Only looks, at the replica, the tree, the watches and the connections; what counts up while connections come and go is
-kept here. Knows nothing of texts and protocols. Made by `server.py`, asked by `serving/requests.py`.
+Only looks, at the replica, the tree, the watches and the connections. Knows nothing of texts and protocols. Made by
+`server.py`.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from pathlib import Path
 
 from jkcs_server.config import NodeConfig, parse_address
 from jkcs_server.monitoring import Monitoring
+from jkcs_server.serving.connection import Connection
+from jkcs_server.serving.figures import Totals
 from jkcs_server.serving.fourletter import (
-    ClientFigures,
     Following,
     Overview,
     Settings,
     Traffic,
     WatchCounts,
 )
-from jkcs_server.serving.watches import Watcher, WatchHub
-from jkcs_server.tree.machine import TreeMachine
+from jkcs_server.serving.requests import Requests
+from jkcs_server.serving.watches import Watcher
 from journal.addresses import ConfigError
 from journal.raft.ready import Role
-from journal.replica import Replica
 
 CLIENT_BACKLOG = 1024
 SIZED_KEYS_MAX = 20_000
@@ -39,78 +39,73 @@ LATELY_TIMEOUTS = 2
 """A member that was not heard of for so many election timeouts is not there."""
 
 
-class Figures:
+class ServerFacts:
     """See `fourletter.Facts`."""
 
     def __init__(
         self,
         config: NodeConfig,
-        replica: Replica,
-        machine: TreeMachine,
-        hub: WatchHub,
+        requests: Requests,
         monitoring: Monitoring,
         *,
         version: str,
-        clients: Callable[[], Sequence[ClientFigures]],
         client_address: Callable[[], str | None],
         connected: Callable[[], Iterable[str]],
         now: Callable[[], float],
+        wall: Callable[[], int],
     ) -> None:
         self.version = version
-        self.clients = clients
         self._config = config
-        self._replica = replica
-        self._machine = machine
-        self._hub = hub
+        self._requests = requests
+        self._replica = requests.replica
+        self._machine = requests.machine
+        self._hub = requests.hub
         self._monitoring = monitoring
         self._client_address = client_address
         self._connected = connected
         """The members that messages reach at present."""
         self._now = now
+        self._wall = wall
+        """Milliseconds since 1970."""
         self._started_at = now()
-        self._received = 0
-        """Of connections that are gone."""
-        self._sent = 0
-        self._latency_max_ms = 0
 
-    # What counts up.
+    # Connections.
 
-    def departed(self, client: ClientFigures) -> None:
-        """A connection ends: what it counted stays in the sums."""
-        self._received += client.received
-        self._sent += client.sent
-        self._latency_max_ms = max(self._latency_max_ms, client.max_latency_ms)
+    def clients(self) -> Sequence[Client]:
+        began = self._wall() - self._now() * 1000
+        return [Client(connection, began) for connection in self._requests.connections]
 
     def traffic(self) -> Traffic:
-        clients = self.clients()
-        timed = [client for client in clients if client.max_latency_ms]
-        requests = sum(client.received for client in clients)
-        weighted = sum(client.avg_latency_ms * client.received for client in clients)
+        total = Totals()
+        total.add_all(self._requests.departed)
+        outstanding = 0
+        for connection in self._requests.connections:
+            total.add(connection.figures)
+            outstanding += len(connection.lane)
         return Traffic(
-            received=self._received + requests,
-            sent=self._sent + sum(client.sent for client in clients),
-            outstanding=sum(client.queued for client in clients),
-            latency_min_ms=min((client.min_latency_ms for client in timed), default=0),
-            latency_avg_ms=weighted / requests if requests else 0.0,
-            latency_max_ms=max((client.max_latency_ms for client in timed), default=0) or self._latency_max_ms,
+            received=total.received,
+            sent=total.sent,
+            outstanding=outstanding,
+            latency_min_ms=round(total.min_latency_ms),
+            latency_avg_ms=total.avg_latency_ms,
+            latency_max_ms=round(total.max_latency_ms),
         )
 
     def reset_connections(self) -> None:
-        for client in self.clients():
-            self._received += client.received
-            self._sent += client.sent
-            client.reset_figures()
+        for connection in self._requests.connections:
+            self._requests.departed.add(connection.figures)
+            connection.figures.reset()
 
     def reset_traffic(self) -> None:
         """The connections' figures are reset, too: the sums are made of them."""
         self.reset_connections()
-        self._received = self._sent = self._latency_max_ms = 0
+        self._requests.departed = Totals()
 
     # The server.
 
     @property
     def built(self) -> str:
-        """When this installation was written to the disk."""
+        """When this installation was written to its disk."""
         written = datetime.fromtimestamp(Path(__file__).stat().st_mtime, UTC)
         return written.strftime("%Y-%m-%d %H:%M UTC")
 
@@ -236,6 +231,27 @@ class Figures:
     def watches_by_path(self) -> Iterator[tuple[str, Iterable[int]]]:
         for path, watchers in self._hub.by_path():
             yield path, dict.fromkeys(map(_session_of, watchers))
+
+
+class Client:
+    """See `fourletter.ClientFigures`."""
+
+    def __init__(self, connection: Connection, began: float) -> None:
+        """`began`: the wall's milliseconds at which the scheduler's clock was 0."""
+        figures = connection.figures
+        self.address = figures.address
+        self.session = connection.session
+        self.timeout_ms = connection.timeout_ms
+        self.queued = len(connection.lane)
+        self.received = figures.received
+        self.sent = figures.sent
+        self.established_ms = round(began + figures.established_at * 1000)
+        self.last_operation = figures.last_operation
+        self.last_zxid = figures.last_zxid
+        self.last_latency_ms = round(figures.last_latency_ms)
+        self.min_latency_ms = round(figures.min_latency_ms)
+        self.avg_latency_ms = round(figures.avg_latency_ms)
+        self.max_latency_ms = round(figures.max_latency_ms)
 
 
 def _session_of(watcher: Watcher) -> int:
