@@ -148,7 +148,7 @@ class ServerFacts:
     def _data_bytes(self) -> int:
         nodes = self._machine.tree.nodes
         step = max(1, len(nodes) // SIZED_KEYS_MAX)
-        sizes = [len(path) + len(node.data) for path, node in islice(nodes.items(), 0, None, step)]
+        sizes = [len(path) + len(node.data) for path, node in islice(nodes.items(), step // 2, None, step)]
         return round(sum(sizes) * len(nodes) / len(sizes))
 
     def _following(self) -> Following:
@@ -200,9 +200,9 @@ class ServerFacts:
         yield "os.name", system.sysname
         yield "os.arch", system.machine
         yield "os.version", system.release
-        yield "user.name", getpass.getuser()
-        yield "user.home", str(Path.home())
-        yield "user.dir", str(Path.cwd())
+        yield "user.name", _looked_up(getpass.getuser)
+        yield "user.home", _looked_up(Path.home)
+        yield "user.dir", _looked_up(Path.cwd)
 
     def digests(self) -> Iterator[tuple[int, int]]:
         """The newest state that a quorum agrees on."""
@@ -274,6 +274,14 @@ def _member_lines(addresses: Iterable[tuple[str, str]], *, observers: Iterable[s
         role = "observer" if name in observers else "participant"
         lines.append(f"server.{name}={address}:{port}:{role}")
     return tuple(lines)
+
+
+def _looked_up(fact: Callable[[], object]) -> str:
+    """In a container the user may have no name and no home, and a directory may be gone."""
+    try:
+        return str(fact())
+    except (OSError, KeyError, RuntimeError):
+        return "unknown"
 
 
 def _open_files() -> int:

@@ -19,7 +19,7 @@ from jkcs_client import JkcsError, NotConnected, connect
 from jkcs_server.cli.exits import FAILED, INTERRUPTED, UNREACHABLE, USAGE
 from jkcs_server.cli.render import duration_text, show_json
 from jkcs_server.cli.status import DEFAULT_URL
-from jkcs_server.cli.zk_copy import TOLD_MAX, Copy, Left, NotCopied, Report, Side
+from jkcs_server.cli.zk_copy import TOLD_MAX, Copy, Left, NotCopied, Report, Side, Unreachable
 from jkcs_server.cli.zk_progress import shown
 from jkcs_server.copying import Difference, Kind, Wishes, is_system
 
@@ -187,7 +187,7 @@ def _run(
     order = Order(command, hosts, root=root, into=into, wishes=wishes, credentials=_credentials(zookeeper_auth), **rest)
     try:
         sys.exit(asyncio.run(_live(order)))
-    except NotConnected as error:
+    except (NotConnected, Unreachable) as error:
         _fail(order, error, UNREACHABLE)
     except (JkcsError, NotCopied) as error:
         _fail(order, error, FAILED)

@@ -68,6 +68,10 @@ class NotCopied(Exception):
     """The copy cannot begin or go on; says why."""
 
 
+class Unreachable(NotCopied):
+    """Nobody answers."""
+
+
 class StepRefused(Exception):
     """The side's answer to a batch."""
 

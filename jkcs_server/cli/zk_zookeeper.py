@@ -16,7 +16,7 @@ from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.protocol.serialization import Create, long_struct
 from kazoo.security import ACL, Id
 
-from jkcs_server.cli.zk_copy import Broken, NotCopied, StepRefused
+from jkcs_server.cli.zk_copy import Broken, NotCopied, StepRefused, Unreachable
 from jkcs_server.copying import CONTAINER, OPEN_ACL, Acl, Action, Seen, Step, raising
 
 T = TypeVar("T")
@@ -76,7 +76,7 @@ class ZooKeeperSide:
         try:
             return await asyncio.to_thread(work, *arguments)
         except KazooTimeoutError as error:
-            raise NotCopied(f"{self.name} does not answer: {error}") from None
+            raise Unreachable(f"{self.name} does not answer: {error}") from None
         except exceptions.KazooException as error:
             raise NotCopied(f"{self.name}: {_text(error)}") from None
 

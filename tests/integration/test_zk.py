@@ -124,7 +124,7 @@ def test_an_export_raises_sequences_when_told_to(kazoo: KazooClient, cluster: st
 def test_a_server_that_is_not_there_is_named(cluster: str, zookeeper: str) -> None:
     """And which of the two it was."""
     nobody = "127.0.0.1:1"
-    told = jkcs("zk", "diff", "--json", "--timeout", "0.5", "--url", cluster, nobody, code=1)
+    told = jkcs("zk", "diff", "--json", "--timeout", "0.5", "--url", cluster, nobody, code=3)
     assert told["error"].startswith(f"ZooKeeper at {nobody} does not answer")
     told = jkcs("zk", "diff", "--json", "--timeout", "0.5", "--url", f"jkcs://{nobody}", zookeeper, code=3)
     assert nobody in told["error"]
