@@ -219,7 +219,7 @@ _SETTINGS: dict[str, _Parser] = {
 }
 _TABLES = ("limits", "timing")
 _REQUIRED = ("data_dir", "me", "peers")
-NOT_SETTINGS = ("JKCS_CONFIG", "JKCS_LOG_LEVEL", "JKCS_URL")
+NOT_SETTINGS = ("JKCS_AUTH", "JKCS_CONFIG", "JKCS_LOG_LEVEL", "JKCS_URL")
 """Variables that mean something to the command line, not to a node."""
 
 # Kubernetes puts JKCS_SERVICE_HOST, JKCS_PORT, JKCS_PEERS_PORT_2182_TCP_ADDR and the like into every container

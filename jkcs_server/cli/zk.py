@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from jkcs_client import JkcsError, NotConnected, connect
+from jkcs_client.address import parse
 from jkcs_server.cli.exits import FAILED, INTERRUPTED, UNREACHABLE, USAGE
 from jkcs_server.cli.render import duration_text, show_json
 from jkcs_server.cli.status import DEFAULT_URL
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
 SESSION_SECONDS = 30.0
 CREDENTIALS_BYTES_MAX = 1 << 16
+
+Credentials = tuple[tuple[str, str], ...]
+"""Schemes and secrets. Never shown: not even in an error."""
 
 _MARKS: Mapping[Kind, str] = {
     Kind.MISSING: "+ {}",
@@ -66,7 +71,8 @@ class Order:
     dry_run: bool
     as_json: bool
     timeout: float
-    credentials: tuple[tuple[str, str], ...]
+    theirs: Credentials
+    ours: Credentials
 
     @property
     def only_looks(self) -> bool:
@@ -101,6 +107,11 @@ def _with_options(root: str, into: str) -> Callable[[Callable[..., None]], Calla
                 "--zookeeper-auth",
                 type=click.Path(exists=True, dir_okay=False, path_type=Path),
                 help="A file with ZooKeeper's credentials, a line digest:USER:PASSWORD each; or in ZOOKEEPER_AUTH.",
+            ),
+            click.option(
+                "--auth",
+                type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                help="The same for the cluster; or in JKCS_AUTH.",
             ),
             click.option("--acls/--no-acls", default=True, show_default=True, help="Copy and compare ACLs."),
             click.option("--into", metavar="PATH", help=f"{into}: the copy's own root, if not --root."),
@@ -180,11 +191,14 @@ def _run(
     delete: bool,
     sequences: bool,
     zookeeper_auth: Path | None,
+    auth: Path | None,
     **rest: Any,
 ) -> None:
     wishes = Wishes(delete=delete, sequences=sequences)
     root, into = _path(root, "--root"), _path(into or root, "--into")
-    order = Order(command, hosts, root=root, into=into, wishes=wishes, credentials=_credentials(zookeeper_auth), **rest)
+    theirs = _credentials(zookeeper_auth, "--zookeeper-auth", "ZOOKEEPER_AUTH")
+    ours = _credentials(auth, "--auth", "JKCS_AUTH")
+    order = Order(command, hosts, root=root, into=into, wishes=wishes, theirs=theirs, ours=ours, **rest)
     try:
         sys.exit(asyncio.run(_live(order)))
     except (NotConnected, Unreachable) as error:
@@ -204,11 +218,11 @@ def _path(path: str, option: str) -> str:
     return path
 
 
-def _credentials(file: Path | None) -> tuple[tuple[str, str], ...]:
+def _credentials(file: Path | None, option: str, variable: str) -> Credentials:
     """From the file, else from the environment; never from the command line, which everybody can read."""
-    text = os.environ.get("ZOOKEEPER_AUTH", "") if file is None else file.read_text(encoding="utf-8")
+    text = os.environ.get(variable, "") if file is None else file.read_text(encoding="utf-8")
     if len(text) > CREDENTIALS_BYTES_MAX:
-        raise click.BadParameter(f"more than {CREDENTIALS_BYTES_MAX} bytes", param_hint="--zookeeper-auth")
+        raise click.BadParameter(f"more than {CREDENTIALS_BYTES_MAX} bytes", param_hint=option)
     found = []
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
@@ -216,12 +230,12 @@ def _credentials(file: Path | None) -> tuple[tuple[str, str], ...]:
         scheme, colon, secret = line.strip().partition(":")
         if not colon or not secret:
             # The line itself is not shown: it may be a password.
-            raise click.BadParameter(f"line {number} is not digest:USER:PASSWORD", param_hint="--zookeeper-auth")
+            raise click.BadParameter(f"line {number} is not digest:USER:PASSWORD", param_hint=option)
         found.append((scheme, secret))
     return tuple(found)
 
 
-def _zookeeper(order: Order) -> ZooKeeperSide:
+def _zookeeper(name: str, hosts: str, credentials: Credentials, order: Order) -> ZooKeeperSide:
     try:
         from jkcs_server.cli.zk_zookeeper import ZooKeeperSide
     except ModuleNotFoundError as error:
@@ -229,23 +243,31 @@ def _zookeeper(order: Order) -> ZooKeeperSide:
             raise
         click.echo("jkcs zk: kazoo is not installed; pip install 'jkcs[zookeeper]' brings it", err=True)
         sys.exit(USAGE)
-    return ZooKeeperSide(order.hosts, order.credentials, acls=order.acls, timeout=order.timeout)
+    return ZooKeeperSide(f"{name} at {hosts}", hosts, credentials, acls=order.acls, timeout=order.timeout)
 
 
 async def _live(order: Order) -> int:
     """Do it; the exit code."""
-    from jkcs_server.cli.zk_cluster import ClusterSide
-
-    theirs = _zookeeper(order)
-    async with (
-        theirs,
-        connect(order.url, session_timeout=SESSION_SECONDS, request_timeout=order.timeout) as client,
-    ):
-        ours = ClusterSide(client, order.url)
+    async with _zookeeper("ZooKeeper", order.hosts, order.theirs, order) as theirs, _cluster(order) as ours:
         source, target = (ours, theirs) if order.command == "export" else (theirs, ours)
         if order.only_looks:
             return await _look(order, source, target)
         return await _copy(order, source, target)
+
+
+@asynccontextmanager
+async def _cluster(order: Order) -> AsyncIterator[Side]:
+    """Our side: over ZooKeeper's protocol where ACLs and credentials matter, else through the native client."""
+    if order.acls or order.ours:
+        target = parse(order.url)
+        hosts = ",".join(map(str, target.addresses)) + target.chroot
+        async with _zookeeper("JKCS", hosts, order.ours, order) as side:
+            yield side
+        return
+    from jkcs_server.cli.zk_cluster import ClusterSide
+
+    async with connect(order.url, session_timeout=SESSION_SECONDS, request_timeout=order.timeout) as client:
+        yield ClusterSide(client, order.url)
 
 
 async def _look(order: Order, source: Side, target: Side) -> int:

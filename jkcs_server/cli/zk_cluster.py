@@ -1,4 +1,7 @@
-"""Our side of a copy, through the native client."""
+"""Our side of a copy, through the native client: for copies without ACLs.
+
+It shows which keys are containers or have a TTL, as ZooKeeper's protocol does not.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""ZooKeeper's side of a copy, through kazoo. Imported where it is used: kazoo is an extra of the package.
+"""A side of a copy that speaks ZooKeeper's protocol, through kazoo: ZooKeeper itself, or a cluster of ours.
 
-kazoo has threads of its own; its calls are made here in a worker thread, many requests at a time.
+Imported where it is used: kazoo is an extra of the package. It has threads of its own; its calls are made here in a
+worker thread, many requests at a time.
 """
 
 from __future__ import annotations
@@ -41,8 +42,10 @@ class _CreateTtl(Create):  # type: ignore[misc]  # kazoo has no types
 class ZooKeeperSide:
     """See `zk_copy.Side`. `hosts` as kazoo takes them: HOST:PORT,HOST:PORT/chroot."""
 
-    def __init__(self, hosts: str, credentials: Sequence[tuple[str, str]], *, acls: bool, timeout: float) -> None:
-        self.name = f"ZooKeeper at {hosts}"
+    def __init__(
+        self, name: str, hosts: str, credentials: Sequence[tuple[str, str]], *, acls: bool, timeout: float
+    ) -> None:
+        self.name = name
         self._acls = acls
         self._timeout = timeout
         self._client = KazooClient(hosts, timeout=timeout, auth_data=list(credentials) or None)

@@ -103,12 +103,38 @@ def test_there_and_back(kazoo: KazooClient, cluster: str, zookeeper: str) -> Non
         "- /app/many/k2",
         "~ /app/many/k1 (value)",
     ]
-    kept = jkcs("zk", "import", "--json", "--url", cluster, zookeeper)
+    kept = jkcs("zk", "import", "--json", "--no-acls", "--url", cluster, zookeeper)
     assert (kept["changed"], kept["deleted"]) == (1, 0)
 
-    back = jkcs("zk", "export", "--json", "--delete", "--url", cluster, zookeeper)
+    back = jkcs("zk", "export", "--json", "--no-acls", "--delete", "--url", cluster, zookeeper)
     assert (back["created"], back["deleted"], back["done"]) == (2, 0, True)
     assert kazoo.get("/app/ours")[0] == b"hello" and kazoo.exists("/app/many/k2") and kazoo.exists("/app/live")
+
+
+def test_acls_come_along_and_go_back(kazoo: KazooClient, cluster: str, zookeeper: str, tmp_path: Path) -> None:
+    """With the credentials that may see and change them; and what is below a closed key comes, too."""
+    file = tmp_path / "auth"
+    file.write_text("digest:keeper:pass\n")
+    words = ["--json", "--auth", str(file), "--zookeeper-auth", str(file), "--url", cluster, zookeeper]
+    keeper, world = make_digest_acl("keeper", "pass", all=True), make_acl("world", "anyone", read=True)
+    kazoo.create("/closed", b"s", acl=[keeper])
+    kazoo.create("/closed/below", b"t", acl=[keeper, world])
+    kazoo.create("/open", b"o")
+    done = jkcs("zk", "import", *words)
+    assert done["done"] and done["created"] == 3, done
+    with_keeper = KazooClient(cluster.removeprefix("jkcs://"), auth_data=[("digest", "keeper:pass")])
+    with_keeper.start()
+    try:
+        assert with_keeper.get("/closed/below")[0] == b"t"
+        assert with_keeper.get_acls("/closed")[0] == [keeper]
+        assert with_keeper.get_acls("/closed/below")[0] == [keeper, world]
+        with_keeper.set_acls("/closed/below", [keeper])
+    finally:
+        with_keeper.stop()
+        with_keeper.close()
+    assert jkcs("zk", "export", *words)["acl_changed"] == 1
+    assert kazoo.get_acls("/closed/below")[0] == [keeper]
+    assert jkcs("zk", "import", *words)["done"]
 
 
 def test_an_export_raises_sequences_when_told_to(kazoo: KazooClient, cluster: str, zookeeper: str) -> None:
@@ -144,7 +170,7 @@ async def test_zookeepers_side_gives_lifetimes_and_acls(kazoo: KazooClient, zook
     """kazoo has no calls for containers and TTLs: the requests are made here. ZooKeeper shows no client which keys are
     such, but it deletes them."""
     acl = ((31, "digest", "somebody:aGFzaA=="), (1, "world", "anyone"))
-    async with ZooKeeperSide(zookeeper, [("digest", SUPER)], acls=True, timeout=10.0) as side:
+    async with ZooKeeperSide("ZooKeeper", zookeeper, [("digest", SUPER)], acls=True, timeout=10.0) as side:
         before = await side.position()
         await side.apply([Step(Action.CREATE, "/container", b"c", ttl_ms=CONTAINER)])
         await side.apply([Step(Action.CREATE, "/ttl", b"t", acl, ttl_ms=5_000_000)])
@@ -168,9 +194,9 @@ async def test_zookeepers_side_gives_lifetimes_and_acls(kazoo: KazooClient, zook
 async def test_a_hidden_hash_is_never_copied(kazoo: KazooClient, zookeeper: str) -> None:
     """Those who may read an ACL but not change it are shown user:x, which would lock everybody out of the copy."""
     kazoo.create("/hidden", b"", acl=[make_digest_acl("a", "b", all=True), make_acl("world", "anyone", read=True)])
-    async with ZooKeeperSide(zookeeper, [], acls=True, timeout=10.0) as side:
+    async with ZooKeeperSide("ZooKeeper", zookeeper, [], acls=True, timeout=10.0) as side:
         with pytest.raises(NotCopied, match="the ACL of /hidden hides its hash"):
             await side.look(["/hidden"])
-    async with ZooKeeperSide(zookeeper, [], acls=False, timeout=10.0) as side:
+    async with ZooKeeperSide("ZooKeeper", zookeeper, [], acls=False, timeout=10.0) as side:
         (seen,) = await side.look(["/hidden"])
         assert seen is not None and seen.acl is None

@@ -31,6 +31,8 @@ def test_credentials_are_never_shown(tmp_path: Path) -> None:
     for result in (run("diff", NOBODY, "--zookeeper-auth", str(file)), run("diff", NOBODY, auth="\n\nhunter2")):
         assert result.exit_code == 2 and "line 3 is not digest:USER:PASSWORD" in result.output
         assert "hunter2" not in result.output
+    result = run("diff", NOBODY, "--auth", str(file))
+    assert result.exit_code == 2 and "for --auth: line 3" in result.output
 
 
 def test_without_kazoo_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
