@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jkcs_client.protocol.messages import SESSION_TIMEOUT_MS_MAX, SESSION_TIMEOUT_MS_MIN
+from jkcs_server.serving.words import DEFAULT_WORDS, EVERY_WORD, WORDS
 from journal.addresses import (
     URL_PREFIX,
     Address,
@@ -88,6 +89,8 @@ class NodeConfig:
     peer_tls_ca: Path | None
     insecure: bool
     """Other machines may reach this node without TLS."""
+    four_letter_words: tuple[str, ...]
+    """Those of ZooKeeper's four-letter words that are answered; "*" stands for all."""
 
     def __init__(
         self,
@@ -116,6 +119,7 @@ class NodeConfig:
         peer_tls_key: str | Path | None = None,
         peer_tls_ca: str | Path | None = None,
         insecure: bool = False,
+        four_letter_words: Iterable[str] | str = DEFAULT_WORDS,
     ) -> None:
         """Raises ConfigError for text that cannot be read; `check` looks at what the values mean."""
         if not str(data_dir):
@@ -146,6 +150,7 @@ class NodeConfig:
             "peer_tls_key": optional_path(peer_tls_key),
             "peer_tls_ca": optional_path(peer_tls_ca),
             "insecure": insecure,
+            "four_letter_words": tuple(sorted(set(_names("four_letter_words", four_letter_words)))),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -175,6 +180,9 @@ class NodeConfig:
         if self.admin_from not in (LOOPBACK, ANYWHERE):
             raise ConfigError("admin_from", f"{self.admin_from!r} is neither {LOOPBACK!r} nor {ANYWHERE!r}")
         self._check_tls()
+        for word in self.four_letter_words:
+            if word not in WORDS and word != EVERY_WORD:
+                raise ConfigError("four_letter_words", f"{word!r} is none of {', '.join(sorted(WORDS))}, and not *")
         for field, part in (("limits", self.limits), ("timing", self.timing)):
             try:
                 part.check()
@@ -290,12 +298,13 @@ _SETTINGS: dict[str, _Parser] = {
     "peer_tls_key": _path,
     "peer_tls_ca": _path,
     "insecure": _switch,
+    "four_letter_words": lambda name, value: tuple(_names(name, value)),
     **{f"limits.{field.name}": _integer for field in fields(Limits)},
     **{f"timing.{field.name}": _number for field in fields(Timing)},
 }
 _TABLES = ("limits", "timing")
 _REQUIRED = ("data_dir", "me", "peers")
-NOT_SETTINGS = ("JKCS_CONFIG", "JKCS_LOG_LEVEL", "JKCS_URL", "JKCS_CA", "JKCS_CERTIFICATE", "JKCS_KEY")
+NOT_SETTINGS = ("JKCS_AUTH", "JKCS_CA", "JKCS_CERTIFICATE", "JKCS_CONFIG", "JKCS_KEY", "JKCS_LOG_LEVEL", "JKCS_URL")
 """Variables that mean something to the command line, not to a node."""
 
 # Kubernetes puts JKCS_SERVICE_HOST, JKCS_PORT, JKCS_PEERS_PORT_2182_TCP_ADDR and the like into every container

@@ -16,6 +16,7 @@ from typing import cast
 from jkcs_server.serving.connection import Sink
 from jkcs_server.serving.greeting import Undecided
 from jkcs_server.serving.tls import ClientTls, Porch
+from journal.addresses import show_address
 
 logger = logging.getLogger("jkcs_server.listener")
 
@@ -75,6 +76,10 @@ class ClientProtocol(asyncio.Protocol):
         peer = self._transport.get_extra_info("peername")
         # No address: a socket of the file system, or a client in this very process.
         return not isinstance(peer, tuple) or is_loopback(peer[0])
+
+    def address(self) -> str:
+        peer = self._transport.get_extra_info("peername")
+        return show_address((peer[0], peer[1])) if isinstance(peer, tuple) else ""
 
     def identities(self) -> tuple[tuple[str, str], ...]:
         peer = self._transport.get_extra_info("peername")
