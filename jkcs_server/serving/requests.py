@@ -23,6 +23,7 @@ from jkcs_client.protocol.framing import frame, pack
 from jkcs_server.serving.admin import AdminDesk
 from jkcs_server.serving.arrivals import Arrivals
 from jkcs_server.serving.connection import Connection, Sink
+from jkcs_server.serving.figures import Totals
 from jkcs_server.serving.greeting import Undecided
 from jkcs_server.serving.native import NativeConnection
 from jkcs_server.serving.reaper import Reaper
@@ -89,6 +90,8 @@ class Requests:
         """Rises with every look around; connections note in it when they last moved."""
         self.connections: dict[Connection, None] = {}
         """Every open connection whose protocol is known, in the order in which they came."""
+        self.departed = Totals()
+        """What those counted that are gone."""
         self.undecided: dict[Undecided, None] = {}
         """The others."""
         self.arrivals = Arrivals(self, entropy, timeout_ms_min=timeout_ms_min, timeout_ms_max=timeout_ms_max)
@@ -164,14 +167,15 @@ class Requests:
             error = Busy(f"{self.node} has {len(self.connections)} clients already")
             sink.write(frame([pack((error.code, error.detail))]))
             return None
-        return self._admit(NativeConnection(self, sink))
+        return self._admit(NativeConnection(self, sink), sink)
 
     def zookeeper(self, sink: Sink) -> Connection | None:
         if len(self.connections) >= self._connections_max:
             return None
-        return self._admit(ZooKeeperConnection(self, sink))
+        return self._admit(ZooKeeperConnection(self, sink), sink)
 
-    def _admit(self, connection: Connection) -> Connection:
+    def _admit(self, connection: Connection, sink: Sink) -> Connection:
+        connection.figures.address = sink.address()
         self.connections[connection] = None
         self.replica.core.idle = False
         return connection
@@ -183,7 +187,9 @@ class Requests:
         return self._scheduler.time()
 
     def gone(self, connection: Connection) -> None:
-        self.connections.pop(connection, None)
+        if connection in self.connections:
+            del self.connections[connection]
+            self.departed.add(connection.figures)
         if not self.connections:
             self.replica.core.idle = True
         self._round_waiters.pop(connection, None)
