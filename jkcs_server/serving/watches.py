@@ -82,6 +82,8 @@ class WatchHub:
         """Watches by the path they stand on, all modes but recursive."""
         self._recursive: dict[str, dict[Key, _Watch]] = {}
         self.count = 0
+        self.event_number = 0
+        """Of the key event that is being told: what a watcher hears of one of them has one number."""
 
     def reset(self, index: int) -> None:
         """The tree jumped to `index` without telling its events: forget the history up to there."""
@@ -90,6 +92,7 @@ class WatchHub:
 
     def on_event(self, kind: int, path: str, index: int, acl: Acl | None = None, parent_acl: Acl | None = None) -> None:
         """One key event, in log order, with the lists that the key and its parent had."""
+        self.event_number += 1
         history = self._history
         if len(history) == history.maxlen:
             self._forgotten = history[0][0]
@@ -165,6 +168,10 @@ class WatchHub:
 
     def count_of(self, watcher: Watcher) -> int:
         return len(self._by_connection.get(watcher, ()))
+
+    def holds(self, watcher: Watcher, watch_id: int) -> bool:
+        """Whether a watch is still there: one for a single event is gone after it, seen or not."""
+        return watch_id in self._by_connection.get(watcher, ())
 
     def remove(self, watcher: Watcher, watch_id: int) -> bool:
         """Forget one watch. False when there was none."""

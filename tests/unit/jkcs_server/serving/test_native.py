@@ -91,6 +91,9 @@ class Desk:
     def join_round(self, connection: NativeConnection) -> int:
         return self.open_round
 
+    def now(self) -> float:
+        return 0.0
+
     def touch(self, session: int) -> None:
         self.touched.append(session)
 
@@ -168,6 +171,9 @@ class Client:
 
     def is_local(self) -> bool:
         return False
+
+    def identities(self) -> tuple[tuple[str, str], ...]:
+        return (("ip", "192.0.2.1"),)
 
     def send(self, *messages: Any) -> None:
         self.connection.receive(frame([pack(message) for message in messages]))
