@@ -463,7 +463,14 @@ class Requests:
                 logger.info("session %d was silent for its timeout: expiry proposed at %d", session, index)
                 silence.doom(session, index)
 
-from jkcs_server.tree.commands import EXPIRE, MOVE, OPEN, REAP
+    def _reap(self) -> None:
+        if self._silence is None:
+            return
+        for path, czxid in self._reaper.due(self.machine.tree, self.replica.wall(), self._scheduler.time()):
+            if self.replica.propose_now(pack((REAP, 0, 0, 0, path, czxid, self.replica.core.term))) is None:
+                return
+
+    def _close_if_dead(self, connection: Connection) -> None:
         """A client pings three times per timeout: one that was silent for twice its timeout is gone."""
         silent_turns = self.turn - connection.heard_turn
         if connection.session:
