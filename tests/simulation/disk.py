@@ -233,6 +233,28 @@ class SimDisk:
             file.cached[at] ^= bit
         return True
 
+    def lose_tail(self, name: str, least: int, size: int) -> bool:
+        """Lose up to `size` of the last bytes of a file, whoever promised to keep them; none of the first `least`.
+
+        What was last written to other files is safe. False when there is nothing to lose.
+        """
+        file = self._durable_names.get(name)
+        end = 0 if file is None else len(file.durable.rstrip(b"\0"))
+        if file is None or end <= least:
+            return False
+        start = max(least, end - size)
+        for image in (file.durable, file.cached):
+            _put(image, start, bytes(min(end, len(image)) - start))
+        return True
+
+    def write_back(self, name: str) -> None:
+        """What is only in the cache of a file reaches the disk by itself, as it does after some seconds."""
+        file = self._names.get(name)
+        if file is not None:
+            for offset, data in file.unsynced:
+                _put(file.durable, offset, data)
+            file.unsynced.clear()
+
     # Inside.
 
     def _write(self, operation: str, name: str, offset: int, data: bytes) -> None:

@@ -149,7 +149,7 @@ class Faults:
         if "delay" in plan.faults:
             self._world.faults["delay"] += 1
         if "crash_point" in plan.faults:
-            self._world.crash_points.arm(self._world.chance.stream("first start").choice(FIRST_START))
+            self._world.crash_points.arm(FIRST_START[plan.seed % len(FIRST_START)])
 
     async def rage(self, seconds: float) -> None:
         """Let faults happen for some time."""

@@ -20,6 +20,8 @@ from jkcs_server.config import NodeConfig
 from jkcs_server.server import Edges, Server
 from journal.errors import CorruptRecord, DiskFailed, StorageError
 from journal.raft.messages import Message
+from journal.storage.metadata import MARK_NAME
+from journal.storage.segment import HEADER_BYTES
 from journal.values import NodeId
 from tests.simulation.chance import Chance
 from tests.simulation.crash_points import DISK_STEPS, CrashPoints, DiskSteps, send_names
@@ -40,6 +42,7 @@ WALL_START_MS = 1_700_000_000_000
 CUT_OPERATIONS_MAX = 12
 HAND_OVER_SECONDS = 0.5
 CLOCK_RATE_ERROR_MAX = 0.05
+LOST_BYTES_MAX = 6000
 POINTS_OUTSIDE = ("commit.advance", "start.recovered")
 """Crash points that are reached between two callbacks, where there is nothing to unwind."""
 
@@ -235,11 +238,8 @@ class World:
             self.start(machine)
 
     def rot(self, machine: Machine, prefix: str, chance: random.Random) -> bool:
-        """End a server and flip a bit in one of its files. Never on so many disks that data could be lost for good."""
-        if "change_role" in self.plan.faults:
-            return False  # how many copies there are of an entry then depends on who votes
-        rotted = [one for one in self.machines.values() if one.rotted and one is not machine]
-        if len(rotted) >= (len(self.machines) - 1) // 2:
+        """End a server and flip a bit in one of its files."""
+        if not self._may_be_damaged(machine):
             return False
         self.crash(machine, power=chance.random() < 0.5)
         names = [name for name in machine.disk.names() if name.startswith(prefix)]
@@ -248,6 +248,26 @@ class World:
         machine.rotted = True
         self.trace.add(machine.name, f"a bit of its {prefix}* flips")
         return True
+
+    def lose_tail(self, machine: Machine, chance: random.Random) -> bool:
+        """End a server and take away what was written to its log last, as a disk does that lies about its syncs."""
+        if not self._may_be_damaged(machine):
+            return False
+        self.crash(machine)
+        names = [name for name in machine.disk.names() if name.startswith("log-")]
+        machine.disk.write_back(MARK_NAME)
+        if not names or not machine.disk.lose_tail(names[-1], HEADER_BYTES, chance.randint(1, LOST_BYTES_MAX)):
+            return False
+        machine.rotted = True
+        self.trace.add(machine.name, f"the end of {names[-1]} is gone")
+        return True
+
+    def _may_be_damaged(self, machine: Machine) -> bool:
+        """Never so many disks that data could be lost for good."""
+        if "change_role" in self.plan.faults:
+            return False  # how many copies there are of an entry then depends on who votes
+        rotted = [one for one in self.machines.values() if one.rotted and one is not machine]
+        return len(rotted) < (len(self.machines) - 1) // 2
 
     def stop(self, machine: Machine) -> None:
         """Stop a server in good order, as SIGTERM does, and start it again later."""

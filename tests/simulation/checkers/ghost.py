@@ -65,6 +65,8 @@ class GhostTree:
         """(session, serial) -> (index, text, answer) of the command that was the first to carry them."""
         self._repeats: dict[int, tuple[int, int]] = {}
         """Index -> (session, serial) of a command that was sent again."""
+        self._serials: dict[int, int] = {}
+        """Session -> the serial that it had come to before the entry that is replayed, where that has touched it."""
         self._stamp = 0
         """The newest stamp of an entry, which the next may not fall behind."""
         self._fingerprints: dict[int, int] = {}
@@ -79,6 +81,7 @@ class GhostTree:
         if entry.stamp < self._stamp:
             raise Violation("I6", f"the stamp fell from {self._stamp} to {entry.stamp} at entry {entry.first}")
         self._stamp = entry.stamp
+        self._serials.clear()
         if entry.kind is EntryKind.COMMANDS:
             for offset, command in enumerate(_commands(entry)):
                 self._replay(entry.first + offset, command, entry)
@@ -141,6 +144,8 @@ class GhostTree:
         op, session_id, serial = command[0], command[1], command[2]
         known = self.model.sessions.get(session_id)
         due = known is not None and serial == known.serial + 1
+        if known is not None:
+            self._check_acked(session_id, known.serial, command)
         if known is not None and 0 < serial <= known.serial:
             self._on_repeat(index, session_id, serial, command)
         answer = self.model.apply(index, entry.stamp, command, entry.term)
@@ -156,6 +161,16 @@ class GhostTree:
                 raise Violation("E2", f"session {session_id} ended at {index} and its keys did not")
             if self._listener is not None:
                 self._listener.on_session_ended(session_id, index, expired=op == EXPIRE)
+
+    def _check_acked(self, session_id: int, serial: int, command: list[Any]) -> None:
+        """I16: a client says that it has an answer, which is then forgotten, only when there was one to be had:
+        the write was applied before the command that says so was put into the log."""
+        before = self._serials.setdefault(session_id, serial)
+        if command[3] > before:
+            raise Violation(
+                "I16", f"session {session_id} says with serial {command[2]} that it has the answer of {command[3]},"
+                f" and {before} was the last to be answered"
+            )  # fmt: skip
 
     def _on_repeat(self, index: int, session_id: int, serial: int, command: list[Any]) -> None:
         """S7: a serial that comes again must carry the very command that it carried first."""
