@@ -18,7 +18,7 @@ from tests.simulation.partitions import Ways, against_the_rest
 from tests.simulation.plan import EVENT_FAULTS, Plan
 from tests.simulation.world import Machine, World
 
-ABANDONED = ("down", "cut off", "does not hear", "stands still", "hangs")
+ABANDONED = ("down", "cut off", "does not hear", "does not hear the leader", "stands still", "hangs")
 """What becomes of a server that is not healed."""
 FOR_EVER_SECONDS = 1e6
 
@@ -131,6 +131,10 @@ class Faults:
         """The servers that must come right in the end: those that were healed and did not refuse their disk."""
         return [machine for machine in self._healed if not machine.wrecked]
 
+    def leader(self) -> Machine | None:
+        """Who leads; the newest of several."""
+        return self._chaos.leader()
+
     def begin(self) -> None:
         """Turn on what is there all the time."""
         links, plan = self._world.links, self._plan
@@ -225,6 +229,10 @@ class Faults:
         elif fate == "cut off":
             for way in against_the_rest([machine.name], self._chaos.everybody()):
                 world.links.cut(*way)
+        elif fate == "does not hear the leader":
+            leader = self.leader()
+            if leader is not None and leader is not machine:
+                world.links.cut(leader.name, machine.name)
         elif fate == "does not hear":
             for server in self._chaos.servers():
                 if server != machine.name:

@@ -18,15 +18,17 @@ from journal.storage.metadata import META_NAME, Metadata
 from journal.storage.store import Store
 from journal.values import Configuration, Entry, HardState, Index, NodeId
 from tests.simulation.checkers.answers import AnswerChecker
-from tests.simulation.checkers.bounds import STEPS_BETWEEN, bounds_of, check_bounds, check_office, check_owners
+from tests.simulation.checkers.bounds import STEPS_BETWEEN, Stall, bounds_of, check_bounds, check_office, check_owners
 from tests.simulation.checkers.durability import DurabilityChecker, DurableLog
 from tests.simulation.checkers.ghost import GhostTree
 from tests.simulation.checkers.raft import RaftChecker
 from tests.simulation.checkers.recovery import SYNCS_BETWEEN, Owner, RecoveryChecker, torn_copy
 from tests.simulation.checkers.sessions import SessionChecker
+from tests.simulation.checkers.wire import Conversation
 from tests.simulation.crash_points import CrashPoints
 from tests.simulation.loop import SimLoop
 from tests.simulation.reach import Reach
+from tests.simulation.streams import Connection
 from tests.simulation.trace import Trace, Violation
 
 if TYPE_CHECKING:
@@ -79,6 +81,10 @@ class CoreView:
         return self._core.last_index
 
     @property
+    def durable(self) -> int:
+        return self._core.durable
+
+    @property
     def matches(self) -> tuple[int, ...]:
         leader = self._core._leader
         return () if leader is None else tuple([progress.match for progress in leader._in_order])
@@ -112,6 +118,7 @@ class WorldObserver:
         self._trace = trace
         self._views: dict[NodeId, CoreView] = {}
         self._steps: dict[NodeId, int] = {}
+        self._stalls: dict[NodeId, Stall] = {}
         self._machines: dict[NodeId, Machine] = {}
         self.reach: Reach
         self.crash_points: CrashPoints
@@ -184,6 +191,7 @@ class WorldObserver:
         owner = Owner(server.store._metadata.identity, server.replica._limits, server.store.configuration)
         self.recovery.on_boot(machine.name, owner)
         self._steps[machine.name] = 0
+        self._stalls[machine.name] = Stall()
         self._stand_before_apply(machine.name, server.machine)
         self.crash_points.reach(machine.name, "start.recovered")
 
@@ -223,17 +231,28 @@ class WorldObserver:
             if leader is not None and leader.leads and leader.term == message.term:
                 self.durability.check_acknowledged_is(sender, message.match, to, leader.term_at(message.match))
 
+    def on_connection(self, connection: Connection) -> None:
+        talk = Conversation(f"{connection.client.name} at {connection.server.name}", self.ghost)
+        connection.on_sent = talk.on_sent
+        connection.on_written = lambda data: self._safely(lambda: talk.on_written(data))
+
     def _check_office(self, machine: Machine, view: CoreView) -> None:
         assert machine.server is not None and machine.process is not None
+        # A process that stood still has heard nobody, and is given its time again.
+        rate = machine.process.rate
+        timing = machine.server.replica._timing
+        awake = self._loop.now - max(machine.process.resumed_at, 0.0) > 2 * timing.election_timeout
+        has_peers = len(view.configuration.voters) > 1
+        self._stalls[machine.name].look(
+            machine.name, view.leads and awake and has_peers, view.durable, view.last_index, timing, self._loop.now * rate
+        )
         if view.leads:
-            # A process that stood still has heard nobody, and is given its time again.
-            rate = machine.process.rate
             heard_at = [max(heard, machine.process.resumed_at * rate) for heard in view.heard_at]
             check_office(
                 machine.name,
                 heard_at,
                 len(view.configuration.voters),
-                machine.server.replica._timing,
+                timing,
                 self._loop.now * rate,
             )
 

@@ -110,7 +110,11 @@ class Plan:
     """Mean time from a crash to the next start."""
     cut_seconds: float
     """Mean duration of a partition."""
+    background_factor: float
+    """How much slower the disk is for what is not urgent."""
     limits: Limits
+    hoarder_segment_bytes: int
+    """Of the first server: with larger segments than the others it keeps more of its log."""
     timing: Timing
     history_events: int
 
@@ -210,7 +214,9 @@ def draw(seed: int, narrowing: Narrowing = NOTHING_TAKEN) -> Plan:
         disk_seconds=chance.choice((0.0005, 0.002, 0.01)),
         down_seconds=chance.choice((0.1, 0.8, 3.0, 6.0)),
         cut_seconds=chance.choice((0.3, 1.5, 4.0, 8.0)),
-        limits=_draw_limits(chance),
+        background_factor=1.0,
+        limits=(limits := _draw_limits(chance)),
+        hoarder_segment_bytes=limits.segment_bytes,
         # With few heartbeats in an election timeout an isolated leader stays in office longer than it should.
         timing=Timing(heartbeat_interval=chance.choice((0.05, 0.1, 0.19))),
         history_events=chance.choice((50, 1000, 100_000)),
@@ -246,6 +252,8 @@ def _fall_behind(plan: Plan, servers: int | None) -> Plan:
         down_seconds=chance.choice((0.8, 2.0, 4.0)),
         cut_seconds=chance.choice((1.5, 4.0)),
         disk_seconds=chance.choice((0.002, 0.01)),
+        background_factor=chance.choice((1.0, 10.0, 30.0)),
+        hoarder_segment_bytes=32 * record,
         limits=replace(
             plan.limits,
             record_bytes_max=record,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any, Protocol
 
 import anyio
@@ -19,6 +20,7 @@ from jkcs_client.address import Address
 from jkcs_server.config import NodeConfig
 from jkcs_server.server import Edges, Server
 from journal.errors import CorruptRecord, DiskFailed, StorageError
+from journal.limits import Limits
 from journal.raft.messages import Message
 from journal.storage.metadata import MARK_NAME
 from journal.storage.segment import HEADER_BYTES
@@ -57,6 +59,9 @@ class Observer(Protocol):
         """One callback of a server process has run."""
 
     def on_send(self, sender: NodeId, to: NodeId, message: Message) -> None: ...
+
+    def on_connection(self, connection: Connection) -> None:
+        """A client is about to talk to a server."""
 
 
 class Machine:
@@ -177,7 +182,10 @@ class World:
 
     def _build(self, machine: Machine, process: Process) -> Server:
         stream = f"{machine.name}/{machine.starts}"
-        machine.workers = [self._worker(machine, process), self._worker(machine, process)]
+        machine.workers = [
+            self._worker(machine, process),
+            self._worker(machine, process, self.plan.background_factor),
+        ]
         machine.network = SimNetwork(self.fabric, process, machine.name, tuple(self.machines))
         entropy = self.chance.stream(f"entropy/{stream}")
         edges = Edges(
@@ -195,7 +203,7 @@ class World:
             machine.name,
             self.peers,
             listen=(machine.name, CLIENT_PORT),
-            limits=self.plan.limits,
+            limits=self._limits_of(machine),
             timing=self.plan.timing,
             history_events=self.plan.history_events,
         )
@@ -203,11 +211,17 @@ class World:
         server.on_failed = lambda error: self._on_failed(machine, error)
         return server
 
-    def _worker(self, machine: Machine, process: Process) -> SimWorker:
+    def _limits_of(self, machine: Machine) -> Limits:
+        limits = self.plan.limits
+        if machine is next(iter(self.machines.values())):
+            limits = replace(limits, segment_bytes=self.plan.hoarder_segment_bytes)
+        return limits
+
+    def _worker(self, machine: Machine, process: Process, factor: float = 1.0) -> SimWorker:
         def crash() -> None:
             self.crash(machine, power=self._worker_chance.random() < 0.5)
 
-        return SimWorker(self.loop, process, machine.disk, lambda: self._disk_seconds(machine), crash)
+        return SimWorker(self.loop, process, machine.disk, lambda: factor * self._disk_seconds(machine), crash)
 
     def crash(self, machine: Machine, *, power: bool = False, keep_names: bool = True) -> None:
         """End a server process at this moment; with `power` its machine too, and what was not synced.
@@ -350,6 +364,7 @@ class World:
         assert server is not None and server_process is not None
         connection = Connection(self.links, process, server_process)
         connection.on_reply = lambda side: self.crash_points.reach(machine.name, f"reply.client.{side}")
+        self.observer.on_connection(connection)
         self.connections[connection] = None
         self.dialed[process] += 1
         self.loop.enter(server_process, lambda: connection.open(server.accept()))

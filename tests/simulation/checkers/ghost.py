@@ -111,6 +111,14 @@ class GhostTree:
             self._check_owners(node, machine)
             self.check_state(node, machine)
 
+    def outcome(self, session_id: int, serial: int) -> tuple[int, str, Answer] | None:
+        """Index, text and answer of the command that was the first to carry a serial; None when none was."""
+        return self._commands.get((session_id, serial))
+
+    def is_closed(self, session_id: int) -> bool:
+        """Whether there is no such session any more. The answer to its last write is not kept."""
+        return session_id not in self.model.sessions
+
     def check_state(self, node: str, machine: TreeMachine) -> None:
         """Compare a server's whole state with the replay's at the same index, where that was kept."""
         self._compare("I5", node, "state", machine)
