@@ -80,7 +80,9 @@ AROUND_SNAPSHOTS = tuple(
     if name.startswith(("snap.", "received.", "leftover.", "log.cut", "segment.re", "wal.re", "wal.names", "transfer."))
 )
 """What happens while a server that is far behind is brought back."""
-FIRST_START = tuple(name for name in NAMES if name.startswith(("meta.create", "meta.rename", "meta.names", "mark.create", "mark.names")))
+FIRST_START = tuple(
+    name for name in NAMES if name.startswith(("meta.create", "meta.rename", "meta.names", "mark.create", "mark.names"))
+)
 """Reached once in the life of a machine, so they are armed before it begins."""
 
 

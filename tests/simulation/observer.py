@@ -21,11 +21,12 @@ from tests.simulation.checkers.answers import AnswerChecker
 from tests.simulation.checkers.bounds import STEPS_BETWEEN, Stall, bounds_of, check_bounds, check_office, check_owners
 from tests.simulation.checkers.durability import DurabilityChecker, DurableLog
 from tests.simulation.checkers.ghost import GhostTree
-from tests.simulation.checkers.raft import RaftChecker
+from tests.simulation.checkers.raft import Committed, RaftChecker
 from tests.simulation.checkers.recovery import SYNCS_BETWEEN, Owner, RecoveryChecker, torn_copy
 from tests.simulation.checkers.sessions import SessionChecker
 from tests.simulation.checkers.wire import Conversation
 from tests.simulation.crash_points import CrashPoints
+from tests.simulation.edge import machine_before, position_before
 from tests.simulation.loop import SimLoop
 from tests.simulation.reach import Reach
 from tests.simulation.streams import Connection
@@ -129,6 +130,12 @@ class WorldObserver:
         """Whom to tell of the moments that are seen here. Before any server is started."""
         self.reach = reach
         self.crash_points = crash_points
+
+    def begin_before(self, edge: int) -> None:
+        """The log begins right before `edge`. Before any server is started."""
+        position = position_before(edge)
+        self.raft.begin(Committed(int(position.index), int(position.term)))
+        self.ghost.begin(machine_before(edge), position.stamp)
 
     def watch_disks(self, machines: dict[NodeId, Machine]) -> None:
         """Follow what becomes durable. Before any server is started."""
@@ -244,7 +251,12 @@ class WorldObserver:
         awake = self._loop.now - max(machine.process.resumed_at, 0.0) > 2 * timing.election_timeout
         has_peers = len(view.configuration.voters) > 1
         self._stalls[machine.name].look(
-            machine.name, view.leads and awake and has_peers, view.durable, view.last_index, timing, self._loop.now * rate
+            machine.name,
+            view.leads and awake and has_peers,
+            view.durable,
+            view.last_index,
+            timing,
+            self._loop.now * rate,
         )
         if view.leads:
             heard_at = [max(heard, machine.process.resumed_at * rate) for heard in view.heard_at]

@@ -13,6 +13,7 @@ from math import gcd
 from journal.limits import Limits, Timing
 from tests.simulation.chance import Chance
 from tests.simulation.crash_points import AROUND_SNAPSHOTS, NAMES
+from tests.simulation.edge import EDGES
 
 SERVERS = (3, 3, 3, 3, 3, 3, 3, 5, 1)
 CHAOS_SECONDS = 20.0
@@ -65,6 +66,8 @@ FAR_BEHIND_FAULTS = (
     *("partition", "without_leader", "crash_loop", "restart", "drop", "transfer", "slow_disk", "power_all"),
     *("pause_server", "lost_tail", "clog", "disk_full", "crash_all"),
 )
+EDGE_EVERY, EDGE_AT = 14, 9
+"""One seed in so many begins right before counters pass 31 or 32 bits."""
 AGENDA = 10
 """Crash points that one seed looks for."""
 LARGE_BYTES = 4000
@@ -85,6 +88,8 @@ class Plan:
     """What each client does."""
     far_behind: bool
     """Servers fall so far behind that only a snapshot brings them back."""
+    edge: int
+    """A number that index, term and sequences are about to pass; 0: they begin at the beginning."""
     agenda: tuple[str, ...]
     """Crash points that this seed looks for more than for others."""
     write_bytes: tuple[int, ...]
@@ -196,6 +201,7 @@ def draw(seed: int, narrowing: Narrowing = NOTHING_TAKEN) -> Plan:
         drawn=tuple(sorted(drawn)),
         roles=_roles(far_behind) if narrowing.roles is None else narrowing.roles,
         far_behind=far_behind,
+        edge=EDGES[seed // EDGE_EVERY % len(EDGES)] if seed % EDGE_EVERY == EDGE_AT else 0,
         agenda=_draw_agenda(seed, far_behind),
         write_bytes=(LARGE_BYTES,) if far_behind else (0, 0, LARGE_BYTES),
         pace=chance.choice(PACES),

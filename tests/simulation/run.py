@@ -128,6 +128,10 @@ class _Run:
         self._trace = Trace(lambda: self._loop.now, echo=echo)
         self._observer = WorldObserver(self._loop, self._trace)
         self._world = World(plan, self._loop, self._trace, self._observer)
+        if plan.edge:
+            self._observer.begin_before(plan.edge)
+        self._begun = self._observer.raft.newest.index
+        """Where the log began."""
         self._observer.watch_disks(self._world.machines)
         self._observer.bind(self._world.reach, self._world.crash_points)
         self._load = Workload(self._world, self._observer)
@@ -152,7 +156,7 @@ class _Run:
             cpu_seconds,
             self._loop.steps,
             self._load.calls,
-            self._observer.raft.newest.index,
+            self._observer.raft.newest.index - self._begun,
             self._load.locks.grants,
             self._trace.fingerprint,
             self._faults.events,

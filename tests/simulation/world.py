@@ -18,13 +18,14 @@ from anyio.abc import ByteStream
 
 from jkcs_client.address import Address
 from jkcs_server.config import NodeConfig
-from jkcs_server.server import Edges, Server
+from jkcs_server.server import Edges, Server, first_configuration
 from journal.errors import CorruptRecord, DiskFailed, StorageError
 from journal.limits import Limits
 from journal.raft.messages import Message
-from journal.storage.metadata import MARK_NAME
+from journal.storage.metadata import INCARNATION_BYTES, MARK_NAME, Identity
 from journal.storage.segment import HEADER_BYTES
 from journal.values import NodeId
+from tests.simulation import edge
 from tests.simulation.chance import Chance
 from tests.simulation.crash_points import DISK_STEPS, CrashPoints, DiskSteps, send_names
 from tests.simulation.disk import SimDisk
@@ -139,12 +140,21 @@ class World:
     def start(self, machine: Machine) -> None:
         """Start a server process on whatever the machine's disk holds."""
         assert machine.process is None and not machine.wrecked, machine.name
+        if self.plan.edge and not machine.starts:
+            self._put_before_the_edge(machine)
         machine.powered = True
         machine.stopping = False
         machine.starts += 1
         machine.process = process = Process(machine.name, rate=machine.clock_rate)
         self.trace.add(machine.name, f"starts ({machine.starts})")
         self.run_in(process, self._boot(machine, process))
+
+    def _put_before_the_edge(self, machine: Machine) -> None:
+        config = self._config(machine)
+        identity = Identity(config.cluster, machine.name)
+        incarnation = self.chance.stream(f"incarnation/{machine.name}").randbytes(INCARNATION_BYTES)
+        configuration = first_configuration(config)
+        edge.prepare(machine.disk, identity, config.limits, configuration, incarnation, self.plan.edge)
 
     async def _boot(self, machine: Machine, process: Process) -> None:
         self.reach.before_boot(machine)
@@ -198,7 +208,12 @@ class World:
             lambda: WALL_START_MS + int(self.loop.now * 1000) + machine.wall_skew_ms,
             entropy.randbytes,
         )
-        config = NodeConfig(
+        server = Server(self._config(machine), edges)
+        server.on_failed = lambda error: self._on_failed(machine, error)
+        return server
+
+    def _config(self, machine: Machine) -> NodeConfig:
+        return NodeConfig(
             "simulated",
             machine.name,
             self.peers,
@@ -207,9 +222,6 @@ class World:
             timing=self.plan.timing,
             history_events=self.plan.history_events,
         )
-        server = Server(config, edges)
-        server.on_failed = lambda error: self._on_failed(machine, error)
-        return server
 
     def _limits_of(self, machine: Machine) -> Limits:
         limits = self.plan.limits

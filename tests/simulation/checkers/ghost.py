@@ -20,7 +20,7 @@ from jkcs_server.tree.machine import TreeMachine
 from journal.values import Entry, EntryKind
 from tests.simulation.checkers.annals import Annals
 from tests.simulation.trace import Violation
-from tests.support.model_tree import Answer, Failed, ModelTree
+from tests.support.model_tree import Answer, Failed, ModelKey, ModelTree
 
 FINGERPRINT_EVERY = 16
 """Whole states are compared at the ends of entries that cross a multiple of this index."""
@@ -71,6 +71,14 @@ class GhostTree:
         """The newest stamp of an entry, which the next may not fall behind."""
         self._fingerprints: dict[int, int] = {}
         self._listener = listener
+
+    def begin(self, machine: TreeMachine, stamp: int) -> None:
+        """The run begins with the keys of `machine`, and not with none."""
+        self.applied, self._stamp = machine.applied, stamp
+        for path, key in machine.tree.nodes.items():
+            counts = (key.owner, key.version, key.cversion, key.sequence)
+            self.model.keys[path] = ModelKey(key.data, key.czxid, key.mzxid, key.pzxid, key.ctime, key.mtime, *counts)
+        self.annals.begin(self.model)
 
     # The log.
 

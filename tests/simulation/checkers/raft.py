@@ -80,6 +80,11 @@ class RaftChecker:
         self._elected: set[tuple[NodeId, int]] = set()
         """Leaders whose votes were counted."""
 
+    def begin(self, position: Committed) -> None:
+        """All up to here was committed before the run began."""
+        self.newest = position
+        self._newest_of_term[position.term] = position.index
+
     def on_start(self, node: NodeId, view: View) -> None:
         """A process has recovered: its term may not be older than what it had before the crash."""
         seen = self._seen.get(node)
