@@ -64,7 +64,7 @@ FAR_BEHIND_EVERY, FAR_BEHIND_AT = 6, 4
 """One seed in so many keeps little of its log and writes much: who was away needs a snapshot."""
 FAR_BEHIND_FAULTS = (
     *("partition", "without_leader", "crash_loop", "restart", "drop", "transfer", "slow_disk", "power_all"),
-    *("pause_server", "lost_tail", "clog", "disk_full", "crash_all"),
+    *("pause_server", "lost_tail", "clog", "disk_full", "crash_all", "replay", "replay", "hung_disk", "rot_snapshot"),
 )
 EDGE_EVERY, EDGE_AT = 14, 9
 """One seed in so many begins right before counters pass 31 or 32 bits."""
@@ -189,7 +189,7 @@ def draw(seed: int, narrowing: Narrowing = NOTHING_TAKEN) -> Plan:
     servers = chance.choice(SERVERS)
     far_behind = seed % FAR_BEHIND_EVERY == FAR_BEHIND_AT
     if far_behind:
-        drawn |= {"crash", "power", "crash_point", *Chance(seed).stream("far behind").sample(FAR_BEHIND_FAULTS, 4)}
+        drawn |= {"crash", "power", "crash_point", *Chance(seed).stream("far behind").sample(FAR_BEHIND_FAULTS, 5)}
     if faults is not None:
         drawn |= faults & frozenset(REQUESTED_FAULTS)
     kept = drawn if faults is None else drawn & faults
@@ -266,7 +266,7 @@ def _fall_behind(plan: Plan, servers: int | None) -> Plan:
             append_bytes_max=min(plan.limits.append_bytes_max, record),
             segment_bytes=2 * record,
             snapshot_entries=20,
-            snapshot_chunk_bytes=chance.choice((256, 1024, 4 * KIB)),
+            snapshot_chunk_bytes=chance.choice((256, 1024, 4 * KIB, 64 * KIB)),
         ),
     )
 
