@@ -299,7 +299,7 @@ class Reader(Actor):
     async def _read(self) -> None:
         while not self._over:
             await self._pause(0.06)
-            if self._chance.random() < 0.1:
+            if self._chance.random() < 0.25:
                 await self._send_together()
                 continue
             if self._chance.random() < 0.1:
@@ -324,6 +324,8 @@ class Reader(Actor):
         kinds = [self._chance.choice(("local", "read", "write")) for _ in range(self._chance.randint(3, 6))]
         indices: list[tuple[str, int] | None] = [None] * len(kinds)
         dialed = self._load.dialed(self._process)
+        # In one frame, or while the round of the one before is under way.
+        spread = self._chance.choice((0.0, 0.0, 0.002, 0.01))
 
         async def call(place: int, kind: str) -> None:
             try:
@@ -346,6 +348,8 @@ class Reader(Actor):
                 group.start_soon(call, place, kind)
                 # Each call must be made before the next; a task's first step is its call.
                 await anyio.lowlevel.checkpoint()
+                if spread:
+                    await anyio.sleep(self._chance.expovariate(1.0 / spread))
         known = [one for one in indices if one is not None]
         # When a connection broke in between, reads are asked again behind the writes.
         if len(known) == len(kinds) and dialed == self._load.dialed(self._process):
