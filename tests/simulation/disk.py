@@ -254,6 +254,7 @@ class SimDisk:
             for offset, data in file.unsynced:
                 _put(file.durable, offset, data)
             file.unsynced.clear()
+            file.size_durable = True
 
     # Inside.
 
