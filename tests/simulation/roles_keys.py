@@ -321,11 +321,16 @@ class Reader(Actor):
 
     async def _send_together(self) -> None:
         """Several calls of one session on their way at once: they are carried out in the order of their calls."""
-        kinds = [self._chance.choice(("local", "read", "write")) for _ in range(self._chance.randint(3, 6))]
+        if self._chance.random() < 0.5:
+            kinds = ["read", "write"] * self._chance.randint(2, 3)
+        else:
+            kinds = [self._chance.choice(("local", "read", "write")) for _ in range(self._chance.randint(3, 6))]
         indices: list[tuple[str, int] | None] = [None] * len(kinds)
         dialed = self._load.dialed(self._process)
         # In one frame, or while the round of the one before is under way.
-        spread = self._chance.choice((0.0, 0.0, 0.002, 0.01))
+        spread = self._chance.choice((0.0, 0.001, 0.002, 0.005))
+        # Those after it wait together with what was under way.
+        moves_at = self._chance.randrange(len(kinds)) if self._chance.random() < 0.15 else -1
 
         async def call(place: int, kind: str) -> None:
             try:
@@ -348,6 +353,8 @@ class Reader(Actor):
                 group.start_soon(call, place, kind)
                 # Each call must be made before the next; a task's first step is its call.
                 await anyio.lowlevel.checkpoint()
+                if place == moves_at:
+                    self._load.move(self._process)
                 if spread:
                     await anyio.sleep(self._chance.expovariate(1.0 / spread))
         known = [one for one in indices if one is not None]
