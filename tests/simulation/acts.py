@@ -357,7 +357,7 @@ def _clock_strobe(chaos: Chaos) -> bool:
 
 
 def _transfer(chaos: Chaos) -> bool:
-    """The leader is asked to hand over, without being stopped; now and then to one whom nobody can hear."""
+    """The leader is asked to hand over, without being stopped; now and then to one whom it, or nobody, can hear."""
     leader = chaos.leader()
     if leader is None or leader.server is None or leader.process is None:
         return False
@@ -365,8 +365,9 @@ def _transfer(chaos: Chaos) -> bool:
     chaos.world.loop.enter(leader.process, replica.hand_over)
     heir = replica.core._leader._transferee if replica.core._leader is not None else None
     if heir is not None and chaos.chance.random() < 0.4:
-        chaos.note(f"{heir} is not heard")
-        chaos.cut([(str(heir), other) for other in chaos.servers() if other != heir], chaos.for_some_time())
+        deaf = [leader.name] if chaos.chance.random() < 0.5 else [name for name in chaos.servers() if name != heir]
+        chaos.note(f"{heir} is not heard by {','.join(deaf)}")
+        chaos.cut([(str(heir), other) for other in deaf], chaos.for_some_time())
     return True
 
 

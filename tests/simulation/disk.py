@@ -16,6 +16,8 @@ from tests.simulation.loop import Ended
 
 SECTOR_BYTES = 512
 CAPACITY_BYTES = 1 << 30
+WRITE_BACK_RATE = 0.1
+"""How often what nobody syncs has reached the disk by itself before the next such write."""
 
 
 @dataclass(eq=False, slots=True)
@@ -104,6 +106,8 @@ class SimDisk:
 
     def poke(self, name: str, offset: int, data: bytes) -> None:
         self._write("poke", name, offset, data)
+        if self._chance.random() < WRITE_BACK_RATE:
+            self.write_back(name)
 
     def sync(self, name: str) -> None:
         self._change("sync", name)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import inspect
 import heapq
+import inspect
 import itertools
 import sys
 import threading

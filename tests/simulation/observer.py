@@ -177,6 +177,15 @@ class WorldObserver:
 
         # Set on the instance: here a write is under way, which no later moment shows.
         machine.disk.sync = watched_sync  # type: ignore[method-assign]
+        rename = machine.disk.rename
+
+        def watched_rename(old: str, new: str) -> None:
+            cuts = new.startswith(LOG_PREFIX) and new in machine.disk.names()
+            rename(old, new)
+            if cuts and self.recovery.knows(machine.name):
+                self._safely(lambda: self._rehearse(machine.name))  # the log has become shorter
+
+        machine.disk.rename = watched_rename  # type: ignore[method-assign]
         machine.disk.on_durable = on_durable
         machine.disk.on_names = on_names
 
@@ -293,6 +302,7 @@ class WorldObserver:
                 self._safely(lambda: self.ghost.on_first_apply(entry))
                 self._trace.add(node, f"applies {entry.first}-{entry.last} {entry.kind.name} of term {entry.term}")
             apply(entry)
+            self._safely(lambda: self.durability.check_applied(node, entry))
             self._safely(lambda: self.ghost.check_applied(node, entry, machine))
             self.crash_points.reach(node, "apply.after")
 

@@ -6,7 +6,15 @@ import pytest
 
 from journal.raft.messages import Heartbeat, VoteReply, VoteRequest
 from journal.values import Index, Term
-from tests.simulation.crash_points import AROUND_SNAPSHOTS, FIRST_START, HOOKS, NAMES, CrashPoints, DiskSteps, send_names
+from tests.simulation.crash_points import (
+    AROUND_SNAPSHOTS,
+    FIRST_START,
+    HOOKS,
+    NAMES,
+    CrashPoints,
+    DiskSteps,
+    send_names,
+)
 from tests.simulation.plan import draw
 
 
