@@ -32,6 +32,7 @@ CALM_SECONDS = 1.0
 CALM_ELECTIONS_MAX = 1
 DISTURBED_SECONDS = 2.0
 """So long it is looked whether those who stay broken leave the others alone."""
+HAND_OVERS_MAX = 2
 HAND_OVER_EVERY = 4
 """In one seed of so many the leader has to hand over once all is well."""
 """The clients go on for so long after the faults have ended."""
@@ -220,6 +221,8 @@ class _Run:
         def succeeded() -> bool:
             if any(led.get(term + 1, led[term]) != led[term] for term in asked):
                 return True
+            if len(asked) > HAND_OVERS_MAX:
+                raise Violation("LIVENESS", f"nobody took over from the leaders of terms {sorted(asked)} in the next")
             leader = self._faults.leader()
             if leader is not None and leader.server is not None and leader.process is not None:
                 replica = leader.server.replica
