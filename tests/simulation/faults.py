@@ -223,6 +223,9 @@ class Faults:
         world = self._world
         machine.abandoned = True
         fate = world.chance.stream(f"fate/{machine.name}").choice(ABANDONED)
+        leader = self.leader()
+        if fate == "does not hear the leader" and leader not in self.core:
+            fate = "down"  # it might come to lead, and nothing would be wrong with that
         world.trace.add(machine.name, f"stays broken: {fate}")
         if fate == "down" or machine.process is None:
             world.crash(machine, power=True)
@@ -230,9 +233,8 @@ class Faults:
             for way in against_the_rest([machine.name], self._chaos.everybody()):
                 world.links.cut(*way)
         elif fate == "does not hear the leader":
-            leader = self.leader()
-            if leader is not None and leader is not machine:
-                world.links.cut(leader.name, machine.name)
+            assert leader is not None
+            world.links.cut(leader.name, machine.name)
         elif fate == "does not hear":
             for server in self._chaos.servers():
                 if server != machine.name:
