@@ -9,19 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from journal.errors import NotLeader
 from journal.raft.membership import Membership
-from journal.raft.observer import Observer
-from journal.raft.state import State
 from journal.raft.view import CoreView
 from journal.values import Index, NodeId
 
 
 class CoreChanges(CoreView):
     """The part of a core that takes orders."""
-
-    def __init__(self, state: State) -> None:
-        super().__init__(state)
-        self._observer = Observer(state)
-        """Heeded while the configuration says that this node observes."""
 
     def update_voters(
         self, old: Iterable[NodeId], new: Iterable[NodeId], addresses: Mapping[NodeId, str], now: float
@@ -57,7 +50,7 @@ class CoreChanges(CoreView):
 
     def pull_from(self, sources: Sequence[NodeId]) -> None:
         """Whom this node prefers to pull from while it observes, best first."""
-        self._observer.preferred = tuple(sources)
+        self._puller.preferred = tuple(sources)
 
     def transfer(self, target: NodeId | None, now: float) -> bool:
         """Hand the leadership over, to the most caught-up voter when `target` is None (thesis 3.10).

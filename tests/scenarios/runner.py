@@ -231,7 +231,7 @@ class Story:
 
     def do_campaign(self, name: str) -> None:
         node = self._node(name)
-        self.cluster.now = max(self.cluster.now, node.core.deadline)
+        self.cluster.now = max(self.cluster.now, node.core._election_at())
         node.core.tick(self.cluster.now)
         node.run()
 

@@ -152,7 +152,7 @@ def test_pauses_between_rounds_double_up_to_the_election_timeout() -> None:
     node.expire()
     pauses = []
     for _ in range(9):
-        pauses.append(node.core.deadline - node.cluster.now)
+        pauses.append(node.core._election_at() - node.cluster.now)
         node.expire()
         assert node.core.role is Role.CANDIDATE and node.core.term == 1
     timing = node.cluster.timing

@@ -1,14 +1,16 @@
-"""Observers: what they pull, from whom, and what they cost."""
+"""Those who pull: what, from whom, and what it costs: observers all the time, others while they find no leader."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from journal.limits import Limits
-from journal.raft.messages import Append, Heartbeat, PullReply, PullRequest, ReadRequest
+from journal.raft.messages import Append, Heartbeat, Message, PullReply, PullRequest, ReadRequest
 from journal.raft.ready import Role
-from journal.values import Configuration, Index, NodeId, Term
-from tests.support.raft_cluster import Cluster, Node, chain, node_names
+from journal.values import Configuration, HardState, Index, NodeId, Term
+from tests.support.raft_cluster import Alone, Cluster, Node, chain, node_names
 
 NAMES = node_names(6)
 OBSERVED = Configuration(NAMES[:3], observers=NAMES[3:5])
@@ -50,7 +52,7 @@ def test_an_observer_costs_the_leader_nothing_it_does_not_ask_for() -> None:
     cluster, leader = started()
     write(cluster, leader, b"warm")
     cluster.wait(3)
-    sources = {cluster[number].core._observer.source for number in (4, 5)}
+    sources = {cluster[number].core._puller.source for number in (4, 5)}
     assert leader.name not in sources  # other voters are asked first
     sent: list[tuple[NodeId, object]] = []
     post = cluster.post
@@ -66,7 +68,7 @@ def test_an_observer_that_is_told_at_once_waits_with_its_next_question() -> None
     cluster, leader = started()
     write(cluster, leader, b"a")
     until(cluster, lambda: cluster[4].payloads() == [b"a"])
-    source = cluster.nodes[cluster[4].core._observer.source]
+    source = cluster.nodes[cluster[4].core._puller.source]
     until(cluster, lambda: source.core._source.has_observers)
     write(cluster, leader, b"b")
     cluster.wait(leader.core._state.timing.heartbeat_interval * 1.5)
@@ -99,7 +101,7 @@ def test_a_silent_source_is_left_for_another() -> None:
     cluster, leader = started()
     write(cluster, leader, b"a")
     until(cluster, lambda: cluster[4].payloads() == [b"a"])
-    source = cluster[4].core._observer.source
+    source = cluster[4].core._puller.source
     assert source is not None
     cluster.isolate(int(source[1:]))
     until(cluster, lambda: any(node.core.serving for node in cluster.leaders() if node.name != source))
@@ -162,7 +164,7 @@ def test_an_answer_that_comes_twice_leads_to_one_question() -> None:
     write(cluster, leader, b"a")
     until(cluster, lambda: cluster[4].payloads() == [b"a"])
     observer = cluster[4]
-    source = observer.core._observer.source
+    source = observer.core._puller.source
     assert source is not None
     entries = chain(leader.core.term, after=observer.disk.last)
     last = observer.disk.last
@@ -182,7 +184,7 @@ def test_one_that_led_does_not_believe_that_it_still_does() -> None:
     write(cluster, leader, b"a")
     until(cluster, lambda: cluster[4].payloads() == [b"a"])
     observer = cluster[4]
-    source = observer.core._observer.source
+    source = observer.core._puller.source
     assert source is not None
     news = PullReply(leader.core.term, observer.name, 0, False, Index(0), 0, Index(0), Term(0), 0, observer.core.commit)
     observer.core.step(source, news, cluster.now)
@@ -195,7 +197,7 @@ def test_a_source_that_knows_of_no_leader_is_left_for_another() -> None:
     cluster, leader = started()
     write(cluster, leader, b"a")
     until(cluster, lambda: cluster[4].payloads() == [b"a"])
-    source = cluster[4].core._observer.source
+    source = cluster[4].core._puller.source
     assert source is not None and source != leader.name
     for name in NAMES[:3]:
         if name != source:
@@ -203,3 +205,146 @@ def test_a_source_that_knows_of_no_leader_is_left_for_another() -> None:
     cluster.wait(2)
     write(cluster, leader, b"b")
     until(cluster, lambda: cluster[4].payloads()[-1:] == [b"b"])
+
+
+def change(cluster: Cluster, leader: Node, node: NodeId, role: str) -> None:
+    """Give a node a role, and let the change go as far as it can."""
+    leader.core.convert_role(node, role, "", cluster.now)
+    leader.run()
+    until(cluster, lambda: leader.core.committed_configuration == leader.core.configuration)
+    until(cluster, lambda: not leader.core.configuration.changing)
+
+
+def test_an_observer_that_was_removed_learns_it_from_its_source() -> None:
+    """A source answers those whom it does not know any more: else one that is removed would ask for ever."""
+    cluster, leader = started()
+    write(cluster, leader, b"a")
+    until(cluster, lambda: cluster[4].payloads() == [b"a"])
+    change(cluster, leader, NAMES[3], "none")
+    until(cluster, lambda: NAMES[3] not in cluster[4].core.committed_configuration.members, 2)
+
+
+@pytest.mark.parametrize(("role", "becomes"), [("observer", Role.OBSERVER), ("none", Role.LEARNER)])
+@pytest.mark.parametrize("compacted", [False, True])
+def test_a_voter_that_was_demoted_while_it_was_down_learns_it(role: str, becomes: Role, compacted: bool) -> None:
+    """No leader sends it what says so, and nobody answers its pre-votes: it asks the others what is committed."""
+    cluster = Cluster(3)
+    leader = cluster.elect(1)
+    cluster.wait(0.5)
+    cluster[3].crash()
+    change(cluster, leader, NAMES[2], role)
+    write(cluster, leader, b"a")
+    if compacted:
+        for number in (1, 2):
+            cluster[number].snapshot()
+    cluster.wait(3)
+    cluster[3].start()
+    term = leader.core.term
+    until(cluster, lambda: cluster[3].core.role is becomes, 3)
+    until(cluster, lambda: cluster[3].core.commit == leader.core.commit, 3)
+    assert cluster[3].payloads() == ([] if compacted else [b"a"])
+    assert (leader.core.role, leader.core.term) == (Role.LEADER, term)
+
+
+def test_a_demoted_voter_with_a_newer_term_finds_its_place() -> None:
+    """It campaigned before it went down: what is committed remains so in every term, and its own must get about."""
+    cluster = Cluster(3)
+    leader = cluster.elect(1)
+    cluster.wait(0.5)
+    cluster[3].crash()
+    change(cluster, leader, NAMES[2], "observer")
+    cluster[3].disk.hard_state = HardState(Term(leader.core.term + 3), NAMES[2])
+    cluster[3].start()
+    until(cluster, lambda: any(node.core.serving for node in cluster.up()) and cluster[3].core.leader is not None, 5)
+    (leader,) = cluster.leaders()
+    assert (cluster[3].core.role, cluster[3].core.leader) == (Role.OBSERVER, leader.name)
+    assert leader.core.term == cluster[3].core.term
+
+
+def test_a_removed_voter_with_a_newer_term_learns_it_and_disturbs_nobody() -> None:
+    """Whoever has left must not raise the terms of the others (RELIABILITY 8), and is told all the same."""
+    cluster = Cluster(4)
+    leader = cluster.elect(1)
+    cluster.wait(0.5)
+    cluster[4].crash()
+    change(cluster, leader, NAMES[3], "none")
+    cluster.wait(2)  # until then the leader itself still asks after it
+    term = leader.core.term
+    cluster[4].disk.hard_state = HardState(Term(term + 3), NAMES[3])
+    cluster[4].start()
+    until(cluster, lambda: NAMES[3] not in cluster[4].core.committed_configuration.members, 5)
+    assert (leader.core.role, leader.core.term) == (Role.LEADER, term)
+
+
+def test_a_learner_that_was_given_up_while_it_was_down_learns_it() -> None:
+    """It never campaigns; without asking it would wait for a leader for ever."""
+    cluster = Cluster(3, spare=1)
+    leader = cluster.elect(1)
+    cluster.wait(0.5)
+    cluster.cut |= {(NAMES[3], NAMES[0])}
+    leader.core.update_voters(NAMES[:3], NAMES[:4], {}, cluster.now)
+    leader.run()
+    until(cluster, lambda: NAMES[3] in cluster[4].core.configuration.learners)
+    cluster[4].crash()
+    leader.core.update_voters(NAMES[:3], NAMES[:3], {}, cluster.now)
+    leader.run()
+    cluster.wait(1)
+    cluster.heal()
+    cluster[4].start()
+    until(cluster, lambda: NAMES[3] not in cluster[4].core.committed_configuration.members, 3)
+
+
+def test_a_follower_of_a_leader_asks_nobody_else() -> None:
+    """Its leader sends it everything."""
+    cluster, _ = started()
+    asked: list[NodeId] = []
+    post = cluster.post
+
+    def spy(sender: NodeId, to: NodeId, message: Message) -> None:
+        if isinstance(message, PullRequest):
+            asked.append(sender)
+        post(sender, to, message)
+
+    cluster.post = spy  # type: ignore[method-assign]
+    cluster.wait(10)
+    assert asked and not set(asked) & set(NAMES[:3])
+
+
+def test_voters_without_a_leader_ask_one_member_per_election_timeout() -> None:
+    """A cluster that has lost its majority must not be busy with questions."""
+    node = Alone(1)
+    timeout = node.cluster.timing.election_timeout
+    asked = []
+    while node.cluster.now < 20 * timeout:
+        sent = node.wait(max(node.core.deadline - node.cluster.now, 0.0))
+        asked += [to for to, message in sent if isinstance(message, PullRequest)]
+    assert set(asked) == {"n2", "n3"} and 15 <= len(asked) <= 20
+
+
+def test_what_was_asked_before_a_leader_came_is_not_taken_from_others() -> None:
+    """From then on the leader sends the log, and its pace is the only one."""
+    node = Alone(1)
+    node.core.tick(100.0)
+    source = node.core._puller.source
+    assert source is not None
+    node.step("n2", Heartbeat(Term(1), Index(0), 1))
+    (entry,) = chain(1, after=node.disk.last)
+    last = node.disk.last
+    reply = PullReply(Term(1), "n2", 0, False, Index(0), 0, last.index, last.term, last.crc, entry.last, [entry])
+    node.step(source, reply)
+    assert node.core.last_index == 1
+
+
+def test_a_candidate_that_took_in_entries_asks_anew() -> None:
+    """Its votes were given to the log that it had (RELIABILITY 12)."""
+    node = Alone()
+    node.expire()
+    node.core.tick(100.0)
+    source = node.core._puller.source
+    assert source is not None and node.core.role is Role.CANDIDATE
+    entries = chain(1)
+    reply = PullReply(Term(1), "", 0, False, Index(0), 0, Index(0), Term(0), 0, Index(1), entries)
+    node.step(source, reply)
+    assert (node.core.role, node.core.commit, node.core.leader) == (Role.FOLLOWER, 1, None)
+    node.grant("n2", "n3")
+    assert node.core.role is Role.FOLLOWER
