@@ -100,7 +100,7 @@ class Core(CoreChanges):
             self._on_pull_request(sender, message)
         elif isinstance(message, PullReply):
             self._on_pull_reply(sender, message)
-        elif message.term == self._state.term or self._enters(sender, message):
+        elif message.term == self._state.term or self._is_pulled(sender, message) or self._enters(sender, message):
             self._on_current(sender, message)
 
     def tick(self, now: float) -> None:
@@ -414,6 +414,12 @@ class Core(CoreChanges):
             self._follow_nobody(reply.term)
         if self._pulls() and self._puller.on_reply(sender, reply) and self._candidate is not None:
             self._follow_nobody(self._state.term)  # it asked for votes on another log
+
+    def _is_pulled(self, sender: NodeId, message: Message) -> bool:
+        """Whether this is the snapshot that the source sends for an answer, in an older term."""
+        if type(message) is not SnapshotChunk or message.term > self._state.term:
+            return False
+        return self._pulls() and sender == self._puller.source
 
     def _on_vote_request(self, candidate: NodeId, request: VoteRequest) -> None:
         state = self._state

@@ -32,7 +32,7 @@ SPARE_LEADER_SECONDS = 10.0
 class Puller:
     """The timer of one that pulls, its source and its questions."""
 
-    __slots__ = ("_agreed", "_due", "_lately", "_receiving", "_spare_at", "_state", "preferred", "source")
+    __slots__ = ("_agreed", "_asked_at", "_due", "_lately", "_receiving", "_spare_at", "_state", "preferred", "source")
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -48,6 +48,8 @@ class Puller:
         """Our log is a prefix of the cluster's up to here."""
         self._receiving = False
         """The source has said that its snapshot follows; false again with the next question."""
+        self._asked_at = state.now
+        """When the newest question left."""
         self._due = state.now
         """When to ask (again)."""
 
@@ -63,7 +65,8 @@ class Puller:
         """Ask (again); somebody else when the source was silent for too long."""
         state = self._state
         if not state.pulls_only:
-            if not self._receiving or self.source not in state.known:
+            arriving = self._receiving and state.heard_at > self._asked_at
+            if not arriving or self.source not in state.known:
                 self._choose()
         elif self.source not in state.known or state.now - state.heard_at >= state.timing.election_timeout:
             self._choose()
@@ -104,12 +107,12 @@ class Puller:
         """What one that pulls only learns of the leader. All others believe none but the leader itself."""
         state = self._state
         state.hops = reply.hops + 1
-        leads = reply.term == state.term and reply.leader != ""
         if reply.term == state.term:
             # One that led until a moment ago may be told of itself.
             state.leader = NodeId(reply.leader) if reply.leader not in ("", state.me) else None
-        if leads or reply.entries:
-            # Whoever knows of no leader may itself have been left behind: there is better to be had elsewhere.
+        if reply.entries or (reply.term == state.term and reply.leader and reply.commit >= reply.attested):
+            # Whoever knows of no leader, or hears of commits that do not get to its disk, may itself have been left
+            # behind: there is better to be had elsewhere.
             state.heard_at = state.now
             self._lately.clear()
 
@@ -158,6 +161,7 @@ class Puller:
     def _ask(self, *, wait: bool) -> None:
         state = self._state
         self._receiving = False
+        self._asked_at = state.now
         self._due = state.now + (state.timing.heartbeat_interval if state.unsent else state.timing.election_timeout)
         if self.source is None or state.restoring is not None:
             return

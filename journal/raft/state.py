@@ -135,12 +135,12 @@ class State:
         """Elections in a row without a leader: the more, the longer the pause before the next."""
 
         self.log = log
+        self.hops = 0
+        """How many observers stand between this node and one that votes: 0 for all that a leader sends the log."""
         self.commit = applied
         """Last index known to be committed. Never falls. Invariant: applied <= applying <= commit <= log.last_index."""
         self.configure()
         self.role = self.resting_role()
-        self.hops = 0
-        """How many observers stand between this node and one that votes: 0 for all that a leader sends the log."""
         self.digests = Digests()
         self.applying = applied
         """Last index handed to the machine."""
@@ -182,6 +182,8 @@ class State:
             self.leaving = before.has_say(me)
         self.voter = self.leaving or configuration.has_say(me)
         self.unsent = me not in configuration.receivers
+        if not self.pulls_only:
+            self.hops = 0
 
     def configure_if_changed(self) -> None:
         """The log has changed."""

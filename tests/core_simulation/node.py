@@ -339,7 +339,7 @@ class Node:
         return (
             name in core.configuration.members
             or name in core.committed_configuration.members
-            or core.configuration_index < self.world.named.get(name, 0)
+            or core.commit < self.world.named.get(name, 0)
         )
 
     def _burn(self) -> None:

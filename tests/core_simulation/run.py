@@ -189,7 +189,7 @@ def _knows(node: Node, leader: Core) -> bool:
     """Whether a node is where its leader is; one that was removed need know no more than that."""
     core = node.core
     if node.name not in leader.configuration.members:
-        return not node.belongs()
+        return node.name not in core.committed_configuration.members and core.role is not Role.CANDIDATE
     return core.applied == core.commit == leader.last_index and core.role is not Role.CANDIDATE
 
 

@@ -348,3 +348,37 @@ def test_a_candidate_that_took_in_entries_asks_anew() -> None:
     assert (node.core.role, node.core.commit, node.core.leader) == (Role.FOLLOWER, 1, None)
     node.grant("n2", "n3")
     assert node.core.role is Role.FOLLOWER
+
+
+def test_an_observer_that_became_a_voter_is_no_part_of_a_chain_any_more() -> None:
+    """Else one that once stood far down a chain would be taken for a part of a ring, even as the leader."""
+    cluster, leader = started()
+    cluster[4].core._state.hops = 8
+    change(cluster, leader, NAMES[3], "voter")
+    write(cluster, leader, b"a")
+    cluster[5].core.pull_from([NAMES[3]])
+    until(cluster, lambda: cluster[5].payloads() == [b"a"], 3)
+    assert cluster[4].core._state.hops == 0
+
+
+def test_a_source_whose_disk_stands_still_is_left_for_another() -> None:
+    """It hears its leader and answers every question; but others have what was long committed."""
+    cluster, leader = started()
+    write(cluster, leader, b"a")
+    until(cluster, lambda: cluster[4].payloads() == [b"a"])
+    source = cluster[4].core._puller.source
+    assert source is not None and source != leader.name
+    attested = Index(leader.core.commit + 10)
+    timeout = cluster.timing.election_timeout
+    for _ in range(4):
+        if cluster[4].core._puller.source != source:
+            break
+        stale = PullReply(
+            leader.core.term, leader.name, 0, False, attested, 1, Index(0), Term(0), 0, cluster[4].core.commit
+        )
+        cluster[4].core.step(source, stale, cluster.now)
+        cluster[4].run()
+        cluster.bag.clear()
+        cluster.now += timeout / 2
+        cluster[4].core.tick(cluster.now)
+    assert cluster[4].core._puller.source != source
