@@ -23,7 +23,7 @@ class CoreChanges(CoreView):
 
         `addresses` says where newcomers listen for their peers, `host:port`. Returns the index of the first
         entry of the change. With `new` equal to `old` a change is given up whose newcomers have not caught up.
-        Raises NotLeader, or ChangeRefused when nothing was changed.
+        Raises NotLeader, Busy while the change before is not committed, or ChangeRefused; nothing was changed then.
         """
         return self._membership(now).update_voters(old, new, addresses)
 

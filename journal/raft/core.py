@@ -460,7 +460,10 @@ class Core(CoreChanges):
         candidate = self._candidate
         assert candidate is not None, result
         if result is VoteResult.WON and candidate.pre:
-            self._campaign(pre=False)
+            if self._state.may_campaign():
+                self._campaign(pre=False)
+            else:
+                self._follow_nobody(self._state.term)  # since it asked, its disk has filled up, or a snapshot arrives
         elif result is VoteResult.WON:
             self._candidate = None
             self._leader = Leader(self._state)

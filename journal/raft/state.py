@@ -21,6 +21,8 @@ CEILING = 2**62
 """No honest term or index comes near it. A message that carries one is dropped: a single poisoned
 number would otherwise be the largest for ever (RELIABILITY 11)."""
 
+LAST_RESORT_TIMEOUTS = 4
+"""Election timeouts without a leader after which a learner campaigns."""
 _ATTEMPTS_MAX = 16
 
 
@@ -260,7 +262,18 @@ class State:
         return self.unsent and not self.voter
 
     def may_campaign(self) -> bool:
-        return self.voter and self.able and self.restoring is None and not self.withholds()
+        if not self.able or self.restoring is not None or self.withholds():
+            return False
+        return self.voter or self._is_last_resort()
+
+    def _is_last_resort(self) -> bool:
+        """Whether a learner should lead because nobody else can.
+
+        It may hold the newest log of all that are left, and a voter that holds the next configuration, in which the
+        learner has a say already, can then not be elected without it. Its leading is safe: who votes decides, not who
+        asks. Those who have a say come first, by far.
+        """
+        return not self.unsent and self.now - self.heard_at >= LAST_RESORT_TIMEOUTS * self.timing.election_timeout
 
     def election_wait(self) -> float:
         """How long a follower waits for a silent leader: at random between one and two election timeouts."""

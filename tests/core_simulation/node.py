@@ -221,7 +221,7 @@ class Node:
     def _update_voters(self, voters: tuple[NodeId, ...]) -> None:
         try:
             self.core.update_voters(self.core.configuration.voters, voters, {}, self.now)
-        except (ChangeRefused, NotLeader):
+        except (Busy, ChangeRefused, NotLeader):
             self.world.count("change refused")
         else:
             self.world.count("change of voters")
@@ -232,7 +232,7 @@ class Node:
                 self.core.set_preferred_leader(node, self.now)
             else:
                 self.core.convert_role(node, role, "", self.now)
-        except (ChangeRefused, NotLeader):
+        except (Busy, ChangeRefused, NotLeader):
             self.world.count("change refused")
         else:
             self.world.count(f"to {role}")
