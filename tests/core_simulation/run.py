@@ -181,8 +181,17 @@ def _works(world: World, healed: list[Node], load: Load) -> bool:
     return (
         _leader_of(healed) is leader
         and world.ghost.grants > before
+        and _is_settled(leader, healed)
         and all(_knows(node, core) for node in _findable(healed, core.configuration))
     )
+
+
+def _is_settled(leader: Node, healed: list[Node]) -> bool:
+    """Whether nothing that was begun is left half done; newcomers that stay broken may be waited for for ever."""
+    present = leader.core.configuration
+    if present.changing:
+        return bool(present.learners) and not set(present.learners) <= {node.name for node in healed}
+    return leader.name in present.voters
 
 
 def _knows(node: Node, leader: Core) -> bool:
