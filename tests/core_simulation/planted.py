@@ -248,6 +248,10 @@ def _joint_at_once(present: Configuration) -> Configuration:
     return membership._trimmed(replace(present, voters=present.target, learners=(), target=()))
 
 
+def _present_always(self: membership.Membership) -> Configuration:
+    return self._state.configuration
+
+
 def _forgotten(self: Image, after: Index) -> list[Entry]:
     """The log's changes of members are forgotten in a restart: an old file is believed."""
     return []
@@ -377,6 +381,16 @@ PLANTED = (
         ((Core, "_on_vote_request", _vote_before_it_is_saved), (Core, "saved", _vote_seen_when_saved)),
     ),
     Planted("a change without the joint configuration", ("I9",), ((membership, "_joint", _joint_at_once),)),
+    Planted(
+        "numbers larger than any honest one",
+        ("AssertionError",),
+        ((core, "CEILING", 2**64), (core, "is_absurd", _no)),
+    ),
+    Planted(
+        "a change on top of one that is not committed",
+        ("I9",),
+        ((membership.Membership, "_present", _present_always),),
+    ),
     Planted("an old file of members is believed", ("I1", "I7", "I9"), ((Image, "configurations", _forgotten),)),
     Planted(
         "a joint configuration that nobody leaves",
