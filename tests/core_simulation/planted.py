@@ -388,7 +388,7 @@ PLANTED = (
     ),
     Planted(
         "a change on top of one that is not committed",
-        ("I9",),
+        ("I4", "I5", "I7"),
         ((membership.Membership, "_present", _present_always),),
     ),
     Planted("an old file of members is believed", ("I1", "I7", "I9"), ((Image, "configurations", _forgotten),)),
