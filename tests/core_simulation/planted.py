@@ -283,21 +283,6 @@ def _only_those_with_a_say(self: State) -> bool:
     return self.configuration.has_say(self.me) and self.able and self.restoring is None and not self.withholds()
 
 
-def _campaigns_while_restoring(self: State) -> bool:
-    return self.voter and self.able and not self.withholds()
-
-
-_begin_restore = Core.begin_restore
-
-
-def _restores_as_candidate(self: Core, meta: SnapshotMeta) -> bool:
-    """A candidacy goes on while a snapshot takes the place of the log that it was begun with."""
-    candidate, self._candidate = self._candidate, None
-    begun = _begin_restore(self, meta)
-    self._candidate = candidate
-    return begun
-
-
 def _pulls_only(self: Core) -> bool:
     return self._leader is None and self._state.pulls_only
 
@@ -390,6 +375,7 @@ PLANTED = (
         "a change on top of one that is not committed",
         ("I4", "I5", "I7"),
         ((membership.Membership, "_present", _present_always),),
+        rare=True,
     ),
     Planted("an old file of members is believed", ("I1", "I7", "I9"), ((Image, "configurations", _forgotten),)),
     Planted(
@@ -404,18 +390,15 @@ PLANTED = (
         ("I1", "I7"),
         ((quorum, "quorum_value", _learners_counted), (leader, "quorum_value", _learners_counted)),
     ),
-    Planted("a promoted learner refuses its vote", ("liveness",), ((core, "grants", _grants_as_voter),)),
+    Planted("a promoted learner refuses its vote", ("liveness",), ((core, "grants", _grants_as_voter),), rare=True),
     Planted(
         "one that leaves never campaigns", ("liveness",), ((State, "may_campaign", _only_those_with_a_say),), rare=True
     ),
     Planted("nobody tells those who were away", ("liveness",), ((Core, "_pulls", _pulls_only),)),
     Planted("a removed node is not answered", ("liveness",), ((Core, "_may_be_newer", _strangers_are_not_heard),)),
     Planted(
-        "a candidate with a snapshot on its way",
-        ("AssertionError", "I6", "I10"),
-        ((State, "may_campaign", _campaigns_while_restoring), (Core, "begin_restore", _restores_as_candidate)),
+        "the term of what is cut away is 0", ("liveness",), ((Leader, "_make_append", _append_from_zero),), rare=True
     ),
-    Planted("the term of what is cut away is 0", ("liveness",), ((Leader, "_make_append", _append_from_zero),)),
     Planted("nobody campaigns", ("liveness",), ((Follower, "election_due", _wait_for_ever),)),
     Planted("what was sent once is never sent again", ("liveness",), ((Progress, "give_up_waiting", _no),)),
     Planted("a leader nobody answers leads on", ("liveness",), ((Leader, "_quorum_is_heard", _yes),)),
