@@ -359,7 +359,7 @@ PLANTED = (
         ("I6", "I7", "I10"),
         ((Follower, "overtakes", _no), (Core, "begin_restore", _restore_always), (Core, "restored", _restored_anyhow)),
     ),
-    Planted("a lost tail and still a vote", ("I4", "I5", "I7"), ((State, "withholds", _no),)),
+    Planted("a lost tail and still a vote", ("I4", "I5", "I7"), ((State, "withholds", _no),), rare=True),
     Planted(
         "two requests for a vote at the same time",
         ("I2",),
@@ -403,7 +403,12 @@ PLANTED = (
     Planted("what was sent once is never sent again", ("liveness",), ((Progress, "give_up_waiting", _no),)),
     Planted("a leader nobody answers leads on", ("liveness",), ((Leader, "_quorum_is_heard", _yes),)),
     Planted("a stuck disk leads on", ("liveness",), ((Leader, "_disk_is_stuck", _no),)),
-    Planted("a refilled node waits for a commit", ("liveness",), ((State, "withholds", _withholds_until_committed),)),
+    Planted(
+        "a refilled node waits for a commit",
+        ("liveness",),
+        ((State, "withholds", _withholds_until_committed),),
+        rare=True,
+    ),
     Planted(
         "terms without end",
         ("liveness", "stability"),
