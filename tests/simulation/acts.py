@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from journal.errors import ChangeRefused, DiskFailed, NotLeader
+from journal.errors import Busy, ChangeRefused, DiskFailed, NotLeader
 from journal.replica import Replica
 from journal.storage.metadata import MARK_NAME
 from journal.values import NodeId
@@ -412,7 +412,7 @@ def _administer(chaos: Chaos, leader: Machine, change: Callable[[Replica, float]
     def act() -> None:
         try:
             change(replica, chaos.world.loop.time())
-        except (ChangeRefused, NotLeader) as error:
+        except (Busy, ChangeRefused, NotLeader) as error:
             chaos.world.trace.add(leader.name, f"refuses a change: {error}")
         replica.kick()
 

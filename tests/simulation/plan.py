@@ -36,20 +36,16 @@ DISK_FAULTS = (
     *("rot_log", "rot_snapshot", "lost_tail", "lost_mark"),
 )
 CLOCK_FAULTS = ("clock_jump", "clock_strobe", "clock_drift")
-ADMIN_FAULTS = ("transfer", "snapshot_now", "prefer_leader")
-REQUESTED_FAULTS = ("change_role",)
-"""Only where they are asked for by name: a voter that becomes an observer while it is down does not learn of it."""
+ADMIN_FAULTS = ("transfer", "snapshot_now", "prefer_leader", "change_role")
 EVENT_FAULTS = (
     *LINK_FAULTS,
     *PROCESS_FAULTS,
     *DISK_FAULTS,
     *(kind for kind in CLOCK_FAULTS if kind != "clock_drift"),
     *ADMIN_FAULTS,
-    *REQUESTED_FAULTS,
 )
 """What happens at some moments; each is a row of a table in `faults.py`."""
-DRAWN_FAULTS = PACKET_FAULTS + LINK_FAULTS + PROCESS_FAULTS + DISK_FAULTS + CLOCK_FAULTS + ADMIN_FAULTS
-ALL_FAULTS = DRAWN_FAULTS + REQUESTED_FAULTS
+ALL_FAULTS = PACKET_FAULTS + LINK_FAULTS + PROCESS_FAULTS + DISK_FAULTS + CLOCK_FAULTS + ADMIN_FAULTS
 ROLES = (
     *("registers", "registers", "directories", "directories", "tree", "reader", "watcher", "watcher"),
     *("locker", "locker", "locker", "reckless", "quitter", "sleeper", "sleeper"),
@@ -190,8 +186,6 @@ def draw(seed: int, narrowing: Narrowing = NOTHING_TAKEN) -> Plan:
     far_behind = seed % FAR_BEHIND_EVERY == FAR_BEHIND_AT
     if far_behind:
         drawn |= {"crash", "power", "crash_point", *Chance(seed).stream("far behind").sample(FAR_BEHIND_FAULTS, 5)}
-    if faults is not None:
-        drawn |= faults & frozenset(REQUESTED_FAULTS)
     kept = drawn if faults is None else drawn & faults
     chaos_seconds = CHAOS_SECONDS * chance.uniform(0.5, 1.5)
     plan = Plan(
@@ -277,7 +271,7 @@ def _draw_faults(chance: random.Random) -> frozenset[str]:
     rate = chance.choice((0.08, 0.2, 0.4))
     # Of crash points there are many, and an armed one may not be met.
     rates = {"crash_point": min(1.0, 2.5 * rate)}
-    return frozenset(kind for kind in DRAWN_FAULTS if chance.random() < rates.get(kind, rate))
+    return frozenset(kind for kind in ALL_FAULTS if chance.random() < rates.get(kind, rate))
 
 
 def _draw_limits(chance: random.Random) -> Limits:
