@@ -86,9 +86,9 @@ class CoreView:
         return self._core.durable
 
     @property
-    def matches(self) -> tuple[int, ...]:
+    def matches(self) -> dict[object, int]:
         leader = self._core._leader
-        return () if leader is None else tuple([progress.match for progress in leader._in_order])
+        return {} if leader is None else {progress: progress.match for progress in leader._in_order}
 
     @property
     def heard_at(self) -> list[float]:
