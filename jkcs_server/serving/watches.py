@@ -102,10 +102,6 @@ class WatchHub:
             here = self._exact.get(path)
             if here:
                 self._fire(here, kind, path, index, acl, parent_acl)
-            if kind in (_CREATED, _DELETED):
-                above = self._exact.get(parent_of(path))
-                if above:
-                    self._fire(above, kind, path, index, acl, parent_acl)
         if self._recursive:
             at = path
             while True:
@@ -115,6 +111,11 @@ class WatchHub:
                 if at == "/":
                     break
                 at = parent_of(at)
+        if self._exact and kind in (_CREATED, _DELETED):
+            # Last, as in ZooKeeper: who watches both hears of the key before its parent.
+            above = self._exact.get(parent_of(path))
+            if above:
+                self._fire(above, kind, path, index, acl, parent_acl)
 
     def _fire(
         self, watches: dict[Key, _Watch], kind: int, path: str, index: int, acl: Acl | None, parent_acl: Acl | None

@@ -330,6 +330,8 @@ class ZooKeeperConnection:
             self._authenticate(xid, body)
         elif op == zk.RECONFIG:
             self._reconfigure(xid, body)
+        elif op == zk.DELETE_CONTAINER:
+            self._fail(xid, zk.BAD_ARGUMENTS)  # the cluster's own affair
         elif op == zk.SASL:
             self._answer_and_close(xid, zk.AUTH_FAILED)
         else:

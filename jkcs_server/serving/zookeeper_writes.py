@@ -11,7 +11,7 @@ from typing import Any
 
 from jkcs_client.protocol import messages
 from jkcs_client.protocol import zookeeper as zk
-from jkcs_client.protocol.errors import BadArguments, DefiniteError, NoNode, ProtocolError
+from jkcs_client.protocol.errors import BadArguments, BadPath, DefiniteError, NoNode, ProtocolError
 from jkcs_client.protocol.jute import (
     INT,
     LONG,
@@ -82,10 +82,6 @@ def _parse_create(body: bytes, at: int, ids: Ids, with_ttl: bool) -> tuple[Comma
     flags = _FLAGS.get(mode)
     if flags is None:
         raise BadArguments(f"mode {mode}")
-    if flags & _SEQUENTIAL:
-        paths.check_sequential(path)
-    else:
-        paths.check(path)
     if len(data) > VALUE_BYTES_MAX:
         raise BadArguments(f"data of {len(data)} bytes")
     if flags & _TTL:
@@ -93,10 +89,28 @@ def _parse_create(body: bytes, at: int, ids: Ids, with_ttl: bool) -> tuple[Comma
             raise BadArguments(f"a TTL of {ttl} ms")
     elif ttl >= 0:
         raise BadArguments(f"mode {mode} has no TTL")
-    if entries is None and not flags & _TTL:
-        return (_CREATE, path, data, flags), at
     fixed = None if entries is None else _fixed(entries, ids)
+    if flags & _SEQUENTIAL:
+        _check_new(path, path + "0" * paths.SEQUENCE_DIGITS)
+    else:
+        _check_new(path, path)
+    if fixed is None and not flags & _TTL:
+        return (_CREATE, path, data, flags), at
     return (_CREATE, path, data, flags, fixed, max(ttl, 0)), at
+
+
+def _check_new(path: str, whole: str) -> None:
+    """Raise what ZooKeeper answers to an illegal path: it looks for the parent first."""
+    try:
+        paths.check(whole)
+    except BadArguments:
+        parent, slash, _ = path.rpartition("/")
+        if parent and slash and "\0" not in path:
+            try:
+                paths.check(parent)
+            except BadPath:
+                raise NoNode(parent[:100]) from None
+        raise
 
 
 def _fixed(entries: list[tuple[int, str, str]], ids: Ids) -> tuple[tuple[int, str, str], ...]:
