@@ -74,8 +74,6 @@ class NodeConfig:
     """Those of `peers` that observe: they pull the log, serve reads and sessions, and do not vote."""
     pull_from: tuple[str, ...]
     """Whom this node pulls the log from while it observes, best first; empty leaves the choice to it."""
-    four_letter_words: tuple[str, ...]
-    """Those of ZooKeeper's four-letter words that are answered; "*" stands for all."""
     tls_certificate: Path | None
     """With `tls_key`: clients may speak TLS. The files are read again when they change."""
     tls_key: Path | None
@@ -91,6 +89,8 @@ class NodeConfig:
     peer_tls_ca: Path | None
     insecure: bool
     """Other machines may reach this node without TLS."""
+    four_letter_words: tuple[str, ...]
+    """Those of ZooKeeper's four-letter words that are answered; "*" stands for all."""
 
     def __init__(
         self,
@@ -110,7 +110,6 @@ class NodeConfig:
         join: bool = False,
         observers: Iterable[str] | str = (),
         pull_from: Iterable[str] | str = (),
-        four_letter_words: Iterable[str] | str = DEFAULT_WORDS,
         tls_certificate: str | Path | None = None,
         tls_key: str | Path | None = None,
         tls_client_ca: str | Path | None = None,
@@ -120,6 +119,7 @@ class NodeConfig:
         peer_tls_key: str | Path | None = None,
         peer_tls_ca: str | Path | None = None,
         insecure: bool = False,
+        four_letter_words: Iterable[str] | str = DEFAULT_WORDS,
     ) -> None:
         """Raises ConfigError for text that cannot be read; `check` looks at what the values mean."""
         values: dict[str, Any] = {
@@ -139,7 +139,6 @@ class NodeConfig:
             "join": join,
             "observers": tuple(sorted(set(_names("observers", observers)))),
             "pull_from": tuple(_names("pull_from", pull_from)),
-            "four_letter_words": tuple(sorted(set(_names("four_letter_words", four_letter_words)))),
             "tls_certificate": optional_path(tls_certificate),
             "tls_key": optional_path(tls_key),
             "tls_client_ca": optional_path(tls_client_ca),
@@ -149,6 +148,7 @@ class NodeConfig:
             "peer_tls_key": optional_path(peer_tls_key),
             "peer_tls_ca": optional_path(peer_tls_ca),
             "insecure": insecure,
+            "four_letter_words": tuple(sorted(set(_names("four_letter_words", four_letter_words)))),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -177,10 +177,10 @@ class NodeConfig:
             raise ConfigError("history_events", f"{self.history_events} must be at least 1")
         if self.admin_from not in (LOOPBACK, ANYWHERE):
             raise ConfigError("admin_from", f"{self.admin_from!r} is neither {LOOPBACK!r} nor {ANYWHERE!r}")
+        self._check_tls()
         for word in self.four_letter_words:
             if word not in WORDS and word != EVERY_WORD:
                 raise ConfigError("four_letter_words", f"{word!r} is none of {', '.join(sorted(WORDS))}, and not *")
-        self._check_tls()
         for field, part in (("limits", self.limits), ("timing", self.timing)):
             try:
                 part.check()
@@ -293,7 +293,6 @@ _SETTINGS: dict[str, _Parser] = {
     "join": _switch,
     "observers": lambda name, value: tuple(_names(name, value)),
     "pull_from": lambda name, value: tuple(_names(name, value)),
-    "four_letter_words": lambda name, value: tuple(_names(name, value)),
     "tls_certificate": _path,
     "tls_key": _path,
     "tls_client_ca": _path,
@@ -303,12 +302,13 @@ _SETTINGS: dict[str, _Parser] = {
     "peer_tls_key": _path,
     "peer_tls_ca": _path,
     "insecure": _switch,
+    "four_letter_words": lambda name, value: tuple(_names(name, value)),
     **{f"limits.{field.name}": _integer for field in fields(Limits)},
     **{f"timing.{field.name}": _number for field in fields(Timing)},
 }
 _TABLES = ("limits", "timing")
 _REQUIRED = ("data_dir", "me", "peers")
-NOT_SETTINGS = ("JKCS_AUTH", "JKCS_CONFIG", "JKCS_LOG_LEVEL", "JKCS_URL", "JKCS_CA", "JKCS_CERTIFICATE", "JKCS_KEY")
+NOT_SETTINGS = ("JKCS_AUTH", "JKCS_CA", "JKCS_CERTIFICATE", "JKCS_CONFIG", "JKCS_KEY", "JKCS_LOG_LEVEL", "JKCS_URL")
 """Variables that mean something to the command line, not to a node."""
 
 # Kubernetes puts JKCS_SERVICE_HOST, JKCS_PORT, JKCS_PEERS_PORT_2182_TCP_ADDR and the like into every container
