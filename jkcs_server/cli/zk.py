@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from jkcs_client import JkcsError, NotConnected, connect
-from jkcs_client.address import parse
+from jkcs_client.address import TLS_SCHEME, parse
 from jkcs_server.cli.exits import FAILED, INTERRUPTED, UNREACHABLE, USAGE
 from jkcs_server.cli.render import duration_text, show_json
 from jkcs_server.cli.status import DEFAULT_URL
@@ -196,6 +196,8 @@ def _run(
     auth: Path | None,
     **rest: Any,
 ) -> None:
+    if rest["url"].startswith(TLS_SCHEME):
+        raise click.BadParameter("jkcs zk does not speak TLS: name a port without it", param_hint="--url")
     wishes = Wishes(delete=delete, sequences=sequences)
     root, into = _path(root, "--root"), _path(into or root, "--into")
     theirs = _credentials(zookeeper_auth, "--zookeeper-auth", "ZOOKEEPER_AUTH")
