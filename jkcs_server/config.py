@@ -122,10 +122,8 @@ class NodeConfig:
         four_letter_words: Iterable[str] | str = DEFAULT_WORDS,
     ) -> None:
         """Raises ConfigError for text that cannot be read; `check` looks at what the values mean."""
-        if not str(data_dir):
-            raise ConfigError("data_dir", "must name a directory")
         values: dict[str, Any] = {
-            "data_dir": Path(data_dir),
+            "data_dir": _directory(data_dir),
             "me": me,
             "peers": parse_peers(peers),
             "listen": parse_address("listen", listen),
@@ -224,6 +222,12 @@ def _exposed(whom: str, address: Address, how: str) -> str:
 
 
 # --- from flags, environment and file -------------------------------------------------------------------------
+
+
+def _directory(value: str | Path) -> Path:
+    if not str(value):
+        raise ConfigError("data_dir", "must name a directory")
+    return Path(value)
 
 
 def _text(name: str, value: object) -> str:

@@ -93,6 +93,8 @@ def zk() -> None:
       jkcs zk import --dry-run zk1:2181,zk2:2181,zk3:2181
       jkcs zk import --delete zk1:2181,zk2:2181,zk3:2181
       jkcs zk diff zk1:2181
+
+    Exit codes: 0 done, 1 something is left that differs, 2 wrong usage or no kazoo, 3 not reachable.
     """
 
 
