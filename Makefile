@@ -7,6 +7,7 @@ SEEDS ?= 1-50
 BENCH ?=
 MINUTES ?= 60
 CHAOS ?=
+SIMULATE ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -79,7 +80,7 @@ bench: $(STAMP)
 	@$(PY) -m jkcs_server.cli.main bench $(BENCH)
 
 simulate: $(STAMP)
-	@$(PY) -m tests.simulation --seeds $(SEEDS) --jobs $(WORKERS)
+	@$(PY) -m tests.simulation --seeds $(SEEDS) --jobs $(WORKERS) $(SIMULATE)
 
 simulate-core: $(STAMP)
 	@$(PY) -m tests.core_simulation --seeds $(SEEDS) --jobs $(WORKERS)
