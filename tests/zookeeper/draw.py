@@ -26,7 +26,9 @@ def digest(user: str, password: str) -> str:
 PATHS = (
     "~", "~/a", "~/b", "~/c", "~/a/x", "~/a/y", "~/a/x/p", "~/a/x/q", "~/b/x", "~/b/y", "~/é", "~/a/x/p/deep",
 )  # fmt: skip
-SEQUENCES = tuple(f"~/{parent}{stem}{number:010d}" for parent in ("a/", "b/", "") for stem in ("s", "") for number in range(3))
+SEQUENCES = tuple(
+    f"~/{parent}{stem}{number:010d}" for parent in ("a/", "b/", "") for stem in ("s", "") for number in range(3)
+)
 ILLEGAL = (
     "", "a", "~/", "~/a/", "~//a", "~/a/../b", "~/a/.", "~/..", "~/a\x00b", "~/a\x01", "~/\x7f", "~/\ue000",
     "~/\U0001f600", "~/\ufffd", "/zookeeper", "/zookeeper/config", "/zookeeper/quota", "/",
@@ -202,7 +204,9 @@ def _multi_read(random: Random) -> Operation:
 
 
 def _add_watch(random: Random) -> Operation:
-    return Operation("addWatch", _path(random), mode=random.choice((0, 0, 1, 1, 1, 2) if random.randrange(9) == 0 else (0, 1)))
+    return Operation(
+        "addWatch", _path(random), mode=random.choice((0, 0, 1, 1, 1, 2) if random.randrange(9) == 0 else (0, 1))
+    )
 
 
 def _watch_change(random: Random) -> Operation:

@@ -172,7 +172,13 @@ class RealZooKeeper:
             "org.slf4j.simpleLogger.defaultLogLevel": "warn",
         }
         jars = os.pathsep.join(str(jar) for jar in (JAR, LOGGING_JAR) if jar.exists())
-        command = [*leash, java, "-Xmx512m", "-XX:+UseSerialGC", *(f"-D{key}={value}" for key, value in settings.items())]
+        command = [
+            *leash,
+            java,
+            "-Xmx512m",
+            "-XX:+UseSerialGC",
+            *(f"-D{key}={value}" for key, value in settings.items()),
+        ]
         command += ["-cp", jars, MAIN, str(self._directory / f"z{number + 1}.cfg")]
         with (self._directory / f"z{number + 1}.log").open("ab") as log:
             self._processes[number] = subprocess.Popen(

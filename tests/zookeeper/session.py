@@ -58,8 +58,9 @@ class SilentServer(Exception):
 class Session:
     """A session whose connection may be lost and made anew."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    def __init__(self, address: tuple[str, int], timeout_ms: int = TIMEOUT_MS) -> None:
         self._address = address
+        self._asked_ms = timeout_ms
         self._socket: socket.socket | None = None
         self._buffer = b""
         self._xid = 0
@@ -79,7 +80,7 @@ class Session:
         self._socket = socket.create_connection(self._address, timeout=PATIENCE_SECONDS)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         before, sent = self.id, self.password if password is None else password
-        self._socket.sendall(connect_request(TIMEOUT_MS, self.id, sent, 0, read_only=read_only))
+        self._socket.sendall(connect_request(self._asked_ms, self.id, sent, 0, read_only=read_only))
         body = self._frame()
         if body is None:
             self.disconnect()
