@@ -336,7 +336,7 @@ def test_data_watch_follows_a_key_through_its_life(one: KazooClient, two: KazooC
 
 
 def test_lease_is_held_by_one_until_it_is_over(one: KazooClient, two: KazooClient) -> None:
-    now = datetime.datetime(2030, 1, 1)
+    now = datetime.datetime.fromisoformat("2030-01-01")
     hour = datetime.timedelta(hours=1)
 
     def lease(client: KazooClient, name: str, at: datetime.datetime) -> bool:
