@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jkcs_client.protocol.errors import ProtocolError
-from jkcs_client.protocol.messages import STAT_FIELDS, EventKind
+from jkcs_client.protocol.messages import CONTAINER_TTL, STAT_FIELDS, EventKind
 
 MILLISECONDS = 1000
 
@@ -36,6 +36,12 @@ class Stat:
     """The session that the key ends with, or 0."""
     data_length: int
     num_children: int
+    aversion: int
+    """How often the access control list has been changed."""
+    ttl: float | None
+    """Seconds without a new value and without children after which the key goes, or None."""
+    container: bool
+    """Whether the key goes when its last child has gone."""
     index: int
     """The log index as of which all this is true: a watch with `since=index` misses nothing."""
 
@@ -44,9 +50,11 @@ class Stat:
         """From the protocol's array. Raises ProtocolError when it is none."""
         if type(fields) is not list or len(fields) != len(STAT_FIELDS) or not all(type(x) is int for x in fields):
             raise ProtocolError(f"a stat has {len(STAT_FIELDS)} integers, got {fields!r:.200}")
-        czxid, mzxid, pzxid, ctime, mtime, version, cversion, owner, length, children = fields
+        czxid, mzxid, pzxid, ctime, mtime, version, cversion, owner, length, children, aversion, ttl_ms = fields
         times = (ctime / MILLISECONDS, mtime / MILLISECONDS)
-        return cls(czxid, mzxid, pzxid, *times, version, cversion, owner, length, children, index)
+        numbers = (version, cversion, owner, length, children, aversion)
+        ttl = ttl_ms / MILLISECONDS if ttl_ms > 0 else None
+        return cls(czxid, mzxid, pzxid, *times, *numbers, ttl, ttl_ms == CONTAINER_TTL, index)
 
 
 @dataclass(frozen=True, slots=True)

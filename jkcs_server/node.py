@@ -26,8 +26,9 @@ from anyio.abc import ByteStream
 from jkcs_server.config import NodeConfig, show_address
 from jkcs_server.loopback import connect_to
 from jkcs_server.server import Edges, Server
+from jkcs_server.serving.connection import Sink
+from jkcs_server.serving.greeting import Undecided
 from jkcs_server.serving.listener import Listener
-from jkcs_server.serving.native import NativeConnection, Sink
 from journal.clock import wall_milliseconds
 from journal.peers.tcp import TcpNetwork
 from journal.storage.disk import FileDisk
@@ -122,7 +123,7 @@ class Node:
         chance = random.Random(secrets.randbits(64))  # noqa: S311 - spreads election timeouts, guards nothing
         return Edges(loop, disk, sync, background, network, chance, wall_milliseconds, secrets.token_bytes)
 
-    def _accept(self, sink: Sink) -> NativeConnection | None:
+    def _accept(self, sink: Sink) -> Undecided | None:
         return None if self._server is None else self._server.requests.accept(sink)
 
     async def stop(self) -> None:

@@ -41,15 +41,18 @@ may forget those.
                                                   turn, when its answer is there; from elsewhere than the server's own
                                                   machine it is refused unless the server's settings say otherwise
     CREATE     acked, path, data, flags        -> path (with its sequence), stat
+               or acked, path, data, flags, acl, ttl: acl nil is the open one, ttl in ms (0 unless the flag TTL is set)
     SET        acked, path, data, version      -> stat
     DELETE     acked, path, version            -> (nothing)
     CHECK      acked, path, version            -> (nothing)
     GUARD      acked, path, czxid              -> (nothing); FENCED unless the key exists with that creation index
     MULTI      acked, [[op, *arguments without acked], ...] -> [[*result], ...]; all or nothing; of a failure the
                                                   detail is "N: path", N the operation's place from 0
+    SET_ACL    acked, path, acl, aversion      -> stat
     CLOSE      acked                           -> (nothing); the session ends, its ephemerals go with it
 
-`version` -1 means any. A `stat` is the array of `STAT_FIELDS`.
+`version` -1 means any, so does `aversion`. A `stat` is the array of `STAT_FIELDS`. An `acl` is a list of
+[permissions, scheme, name].
 """
 
 from __future__ import annotations
@@ -122,6 +125,19 @@ class CreateFlag(IntFlag):
     EPHEMERAL = 1
     SEQUENTIAL = 2
     PARENTS = 4  # missing ancestors are created too, persistent and empty, in the same entry
+    CONTAINER = 8  # the key goes when its last child has gone
+    TTL = 16  # the key goes when it has no children and its value has not been set for so long
+    INT32 = 32  # with SEQUENTIAL: the number wraps around as ZooKeeper's does
+
+
+class Permission(IntFlag):
+    """What an entry of an ACL gives. The numbers are ZooKeeper's."""
+
+    READ = 1
+    WRITE = 2
+    CREATE = 4
+    DELETE = 8
+    ADMIN = 16
 
 
 class WatchMode(IntEnum):
@@ -153,7 +169,17 @@ STAT_FIELDS = (
     "ephemeral_owner",
     "data_length",
     "num_children",
+    "aversion",
+    "ttl",
 )
+
+CONTAINER_TTL = -1
+"""The `ttl` of a container; 0 is that of a key without one."""
+TTL_MS_MAX = (1 << 40) - 1
+"""As in ZooKeeper: almost 35 years."""
+ACL_ENTRIES_MAX = 256
+ACL_ID_BYTES_MAX = 1024
+"""Scheme and name of one entry of an ACL."""
 
 FRAME_BYTES_MAX = 8 << 20
 """The body of one frame. A frame that claims more is refused before anything is allocated."""

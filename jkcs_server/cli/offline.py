@@ -17,6 +17,7 @@ import click
 
 from jkcs_server.cli.exits import FAILED
 from jkcs_server.cli.render import show_json
+from jkcs_server.tree.acl import Acl
 from jkcs_server.tree.machine import TreeMachine
 from journal.errors import JournalError
 from journal.limits import MIB, Limits
@@ -99,10 +100,13 @@ def time_text(milliseconds: int) -> str:
 class _NoHooks:
     """Nobody watches the tree of a stopped node."""
 
-    def on_event(self, kind: int, path: str, index: int) -> None:
+    def on_event(self, kind: int, path: str, index: int, acl: Acl | None, parent_acl: Acl | None) -> None:
         """Nobody is told."""
 
     def on_opened(self, password: bytes, session_id: int, index: int) -> None:
+        """Nobody is told."""
+
+    def on_moved(self, session_id: int, nonce: bytes, index: int) -> None:
         """Nobody is told."""
 
     def on_ended(self, session_id: int, index: int, expired: bool) -> None:

@@ -7,6 +7,7 @@ proposing a write and packing an answer are the connection's (`Front`), whatever
 - A read with a round (linearizable, or a ping) waits until that read round is confirmed.
 - A write is proposed when it comes, so writes are pipelined, except behind an unconfirmed round: that
   read would otherwise see the write that came after it.
+- A task is under way elsewhere; it holds back the answers behind it until it is finished.
 - Outcomes arrive while commands are applied, so a local read that stands between two writes of its
   connection sees exactly the state between them.
 """
@@ -20,6 +21,7 @@ _LOCAL = 0
 _ROUND = 1
 _WRITE = 2  # proposed, its outcome is awaited
 _HELD = 3  # a write that is not proposed yet
+_TASK = 4  # done elsewhere; becomes a local read when it is
 
 
 class Front(Protocol):
@@ -65,6 +67,18 @@ class Lane:
             self._slots.append((_WRITE, serial, request))
             self._front.propose(request)
 
+    def task(self, request: Any) -> None:
+        """Something done elsewhere: to be finished, and then answered like a local read."""
+        self._slots.append((_TASK, 0, request))
+
+    def finish(self, request: Any) -> None:
+        """A task is done. The connection then calls `drain`."""
+        slots = self._slots
+        for at, (kind, _, task) in enumerate(slots):
+            if kind == _TASK and task is request:
+                slots[at] = (_LOCAL, 0, request)
+                return
+
     def outcome(self, serial: int) -> bool:
         """A write was applied. True when it is the one whose answer is due; otherwise it was answered before.
 
@@ -82,6 +96,8 @@ class Lane:
         while slots:
             kind, number, request = slots[0]
             if kind == _WRITE:
+                return
+            if kind == _TASK:
                 return
             if kind == _HELD:
                 self._release()

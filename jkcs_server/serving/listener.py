@@ -1,7 +1,7 @@
 """The clients' port: moves bytes between sockets and connections.
 
 A plain `asyncio.Protocol`, on uvloop where it exists: no task is woken per request or answer. Which protocol
-a client speaks is told by its first bytes; today that is the native one, and anything else is closed.
+a client speaks is told by its first bytes, see `greeting`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ import socket
 from collections.abc import Callable
 from typing import cast
 
-from jkcs_server.serving.native import NativeConnection, Sink
+from jkcs_server.serving.connection import Sink
+from jkcs_server.serving.greeting import Undecided
 
 logger = logging.getLogger("jkcs_server.listener")
 
-Accept = Callable[[Sink], NativeConnection | None]
+_THIS_MACHINE = "127.0.0.1"
+
+Accept = Callable[[Sink], Undecided | None]
 """Makes the connection behind a socket; None refuses it."""
 
 
@@ -26,7 +29,7 @@ class ClientProtocol(asyncio.Protocol):
 
     def __init__(self, accept: Accept) -> None:
         self._accept = accept
-        self._connection: NativeConnection | None = None
+        self._connection: Undecided | None = None
         self._transport: asyncio.Transport
 
     # asyncio's side.
@@ -50,7 +53,7 @@ class ClientProtocol(asyncio.Protocol):
         if self._connection is not None:
             self._connection.lost()
 
-    # The connection's side (native.Sink).
+    # The connection's side (connection.Sink).
 
     def write(self, data: bytes) -> None:
         self._transport.write(data)
@@ -72,12 +75,21 @@ class ClientProtocol(asyncio.Protocol):
         # No address: a socket of the file system, or a client in this very process.
         return not isinstance(peer, tuple) or is_loopback(peer[0])
 
+    def identities(self) -> tuple[tuple[str, str], ...]:
+        peer = self._transport.get_extra_info("peername")
+        return (("ip", plain_address(peer[0]) if isinstance(peer, tuple) else _THIS_MACHINE),)
+
+
+def plain_address(host: str) -> str:
+    """An IP address as access control lists name it: without a zone, and as IPv4 where it is one."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
 
 def is_loopback(host: str) -> bool:
     """Whether an IP address is one that only its own machine has."""
-    address = ipaddress.ip_address(host.partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback
+    return ipaddress.ip_address(plain_address(host)).is_loopback
 
 
 class Listener:

@@ -11,8 +11,7 @@ command without arguments, because the session's serials must stay without a gap
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from jkcs_client.protocol.errors import (
     OK,
@@ -21,6 +20,7 @@ from jkcs_client.protocol.errors import (
     Compacted,
     DiskFull,
     JkcsError,
+    NoAuth,
     NoNode,
     ProtocolError,
     SessionExpired,
@@ -32,6 +32,7 @@ from jkcs_client.protocol.messages import (
     ADMIN,
     ADMIN_IN_FLIGHT_MAX,
     CHILDREN,
+    CLOSE,
     EXISTS,
     FIRST_WRITE,
     GET,
@@ -52,79 +53,18 @@ from jkcs_client.protocol.messages import (
     WATCHES_PER_CONNECTION_MAX,
     WatchMode,
 )
+from jkcs_server.serving.connection import OUTGOING_BYTES_MAX, Desk, Sink
+from jkcs_server.serving.figures import Figures
 from jkcs_server.serving.lane import Lane
-from jkcs_server.serving.watches import WatchHub
+from jkcs_server.tree.acl import READ, Acl, Ids, allows
 from jkcs_server.tree.checks import check_path, check_write
-from jkcs_server.tree.machine import TreeMachine
-
-OUTGOING_BYTES_MAX = 64 << 20
-"""Answers and events a client may leave unread; beyond it the connection is closed."""
+from jkcs_server.tree.commands import IDENTIFIED
+from jkcs_server.tree.node import Node
 
 _WATCH_MODES = tuple(WatchMode)
 
 _REFUSED = 0
 """Opcode of the empty command that a refused write becomes: the tree knows no such operation."""
-
-
-class Sink(Protocol):
-    """The way out of a connection."""
-
-    def write(self, data: bytes) -> None: ...
-
-    def unsent(self) -> int:
-        """Bytes the client has not taken yet."""
-
-    def close(self) -> None:
-        """Close once what was written has left."""
-
-    def pause(self) -> None:
-        """Stop reading from the client."""
-
-    def resume(self) -> None: ...
-
-    def is_local(self) -> bool:
-        """Whether the client is on this very machine."""
-
-
-class Desk(Protocol):
-    """What a connection needs of its server."""
-
-    node: str
-    machine: TreeMachine
-    hub: WatchHub
-    confirmed_round: int
-    """Read rounds up to this one are confirmed, and everything they must see is applied."""
-    turn: int
-
-    @property
-    def overloaded(self) -> bool:
-        """Too many writes wait for a leader: clients should be held back."""
-
-    @property
-    def read_only(self) -> str | None:
-        """Why this server takes no writes at present; None when it takes them."""
-
-    def open_session(self, connection: NativeConnection, timeout_ms: int) -> None: ...
-
-    def attach(self, connection: NativeConnection, session: int, password: bytes) -> None: ...
-
-    def join_round(self, connection: NativeConnection) -> int:
-        """The read round that a read of this moment belongs to."""
-
-    def touch(self, session: int) -> None:
-        """Tell the leader, with the next read round, that this session is alive."""
-
-    def propose(self, command: bytes) -> None: ...
-
-    def has_output(self, connection: NativeConnection) -> None:
-        """`flush` wants to be called at the end of this turn."""
-
-    def gone(self, connection: NativeConnection) -> None: ...
-
-    def status(self) -> dict[str, Any]: ...
-
-    def administrate(self, name: str, arguments: dict[str, Any], local: bool, done: Callable[[int, Any], None]) -> None:
-        """Do what an administrator asks. `done` is called once, now or later, with a code and a map or a detail."""
 
 
 class NativeConnection:
@@ -141,12 +81,16 @@ class NativeConnection:
         "_refusals",
         "_sink",
         "_waiting",
+        "_with_ids",
         "closed",
+        "figures",
         "greeted",
         "heard_turn",
+        "ids",
         "lane",
         "moved_turn",
         "next_serial",
+        "nonce",
         "session",
         "timeout_ms",
     )
@@ -169,6 +113,11 @@ class NativeConnection:
         self._admin_open = 0
         """ADMIN requests without an answer."""
         self.lane = Lane(self)
+        self.ids: Ids = sink.identities()
+        self._with_ids = False
+        """Writes carry `ids`: they are not those that the session was opened with."""
+        self.nonce = b""
+        self.figures = Figures(desk.now())
         self.session = 0
         self.timeout_ms = 0
         self.next_serial = 0
@@ -183,13 +132,16 @@ class NativeConnection:
 
     def receive(self, data: bytes) -> None:
         """Take what the client sent. What does not follow the protocol ends this connection, and no other."""
-        self.heard_turn = self._desk.turn
+        if self.greeted:
+            # Not before: whoever says hello a byte at a time has no more time for it than others.
+            self.heard_turn = self._desk.turn
         try:
             if len(self._preface) < len(PREFACE):
                 data = self._read_preface(data)
                 if not data:
                     return
             messages = self._decoder.feed(data)
+            self.figures.came(len(messages), self._desk.now())
             for message in messages:
                 self._take(message)
         except JkcsError as error:
@@ -249,6 +201,7 @@ class NativeConnection:
         self.session = session
         self.timeout_ms = timeout_ms
         self.next_serial = 1 if fresh else 0
+        self._with_ids = not fresh and self._desk.machine.sessions[session].ids != self.ids
         self._greet(password, timeout_ms, serial)
         waiting, self._waiting = self._waiting or [], None
         try:
@@ -256,6 +209,10 @@ class NativeConnection:
                 self._request(message)
         except JkcsError as error:
             self.refuse(error)
+
+    def moved_again(self, serial: int) -> None:
+        """Never: this protocol's clients number their writes themselves, and nothing moves their sessions here."""
+        raise AssertionError(serial)
 
     def denied(self, error: JkcsError) -> None:
         """There will be no session for this hello."""
@@ -362,6 +319,9 @@ class NativeConnection:
             self._refusals[serial] = error
             message = [_REFUSED, serial, 0]
         message.insert(1, self.session)
+        if self._with_ids and op != CLOSE and serial not in self._refusals:
+            message[0] = op | IDENTIFIED
+            message.append(self.ids)
         if not self.lane:
             self.moved_turn = self._desk.turn
         self.lane.write(serial, pack(message))
@@ -388,6 +348,7 @@ class NativeConnection:
                 node = machine.tree.find(request[2])
                 if node is None:
                     raise self._no_node(request)
+                self._check_readable(node)
                 self._emit(pack((number, OK, machine.applied, node.data, node.stat())))
             else:
                 self._emit(pack((number, OK, machine.applied, *self._answer(op, request))))
@@ -395,6 +356,10 @@ class NativeConnection:
             self._emit(pack((number, error.code, machine.applied, error.detail)))
         except (IndexError, TypeError):
             self._emit(pack((number, BadArguments.code, machine.applied, f"malformed request of op {op}")))
+
+    def _check_readable(self, node: Node) -> None:
+        if node.acl is not None and not allows(node.acl, READ, self.ids):
+            raise NoAuth(node.path)
 
     def _no_node(self, request: list[Any]) -> JkcsError:
         check_path(request[2])
@@ -413,6 +378,7 @@ class NativeConnection:
             node = tree.find(request[2])
             if node is None:
                 raise self._no_node(request)
+            self._check_readable(node)
             return node.child_names(), node.stat()
         if op == SYNC:
             return ()
@@ -458,7 +424,13 @@ class NativeConnection:
             lane.drain(self._desk.confirmed_round)
 
     def on_watch(self, watch_id: int, kind: int, path: str, index: int) -> None:
+        figures = self.figures
+        figures.notified += 1
+        figures.answered -= 1  # what `flush` will count
         self._emit(pack((0, watch_id, kind, index, path)))
+
+    def may_see(self, acl: Acl) -> bool:
+        return allows(acl, READ, self.ids)
 
     def on_session_ended(self, index: int, *, expired: bool) -> None:
         """The session is over: what it left unanswered will never happen. Closes the connection."""
@@ -482,6 +454,11 @@ class NativeConnection:
             return
         self._out = []
         self._sink.write(frame(out))
+        figures = self.figures
+        figures.answered += len(out)
+        figures.last_zxid = self._desk.machine.applied
+        if figures.is_due:
+            figures.left(self._desk.now())
         if self._sink.unsent() > OUTGOING_BYTES_MAX:
             # A client that does not read must not fill this server's memory.
             self.lost()

@@ -14,8 +14,8 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 import msgpack
 
@@ -23,10 +23,14 @@ from jkcs_client.protocol.errors import Busy, DiskFull, JkcsError, SessionExpire
 from jkcs_client.protocol.framing import frame, pack
 from jkcs_client.protocol.messages import PASSWORD_BYTES
 from jkcs_server.serving.admin import AdminDesk
-from jkcs_server.serving.native import NativeConnection, Sink
+from jkcs_server.serving.connection import Connection, Sink
+from jkcs_server.serving.greeting import Undecided
+from jkcs_server.serving.native import NativeConnection
 from jkcs_server.serving.silence import Silence
 from jkcs_server.serving.watches import WatchHub
-from jkcs_server.tree.commands import EXPIRE, OPEN
+from jkcs_server.serving.zookeeper import ZooKeeperConnection
+from jkcs_server.tree.acl import Acl
+from jkcs_server.tree.commands import EXPIRE, MOVE, OPEN
 from jkcs_server.tree.machine import TreeMachine
 from journal.administration import Administration
 from journal.clock import Handle, Scheduler
@@ -47,6 +51,9 @@ NOTE_TURNS = 8
 """For so many turns the leader is told again of a session that was heard of once, while rounds get lost."""
 HELLO_TURNS = 40
 """A connection without a session or greeting after so many turns is closed."""
+UNDECIDED_MAX = 1000
+"""Connections beyond `connections_max` that may still tell what they speak, so as to be refused in it."""
+NONCE_BYTES = 16
 
 
 class Requests:
@@ -62,6 +69,7 @@ class Requests:
         timeout_ms_min: int,
         timeout_ms_max: int,
         connections_max: int,
+        super_digest: str | None = None,
     ) -> None:
         self.node = node
         self.hub = WatchHub(history_events)
@@ -74,21 +82,28 @@ class Requests:
         """... the way to the leader."""
         self.on_status: Callable[[], dict[str, Any]]
         self.on_failure: Callable[[BaseException], None]
+        self.on_word: Callable[[str], bytes | None] = lambda word: None
+        """Answers ZooKeeper's questions of four letters; None when there is no such question."""
         self._scheduler = scheduler
         self._entropy = entropy
         self._timeout_ms_min = timeout_ms_min
         self._timeout_ms_max = timeout_ms_max
         self._connections_max = connections_max
+        self.super_digest = super_digest
 
         self.turn = 0
         """Rises with every look around; connections note in it when they last moved."""
-        self.connections: dict[NativeConnection, None] = {}
-        """Every open connection, in the order in which they came."""
-        self._opening: dict[bytes, tuple[NativeConnection | None, int]] = {}
+        self.connections: dict[Connection, None] = {}
+        """Every open connection whose protocol is known, in the order in which they came."""
+        self.undecided: dict[Undecided, None] = {}
+        """The others."""
+        self._opening: dict[bytes, tuple[Connection, int]] = {}
         """Sessions on their way through the log, by password; with the timeout asked for."""
-        self._attaching: dict[NativeConnection, tuple[int, int, bytes]] = {}
+        self._attaching: dict[Connection, tuple[int, int, bytes]] = {}
         """Sessions coming back: (round that must be confirmed, session, password)."""
-        self._output: list[NativeConnection] = []
+        self._moving: dict[bytes, tuple[Connection, int]] = {}
+        """Sessions whose move is on its way through the log, by nonce."""
+        self._output: list[Connection] = []
         self._silence: Silence | None = None
         """Only while this node leads and serves."""
         self._known = (0, "")
@@ -98,7 +113,7 @@ class Requests:
         self._open_round = 1
         """The round that reads of this moment join. Invariant: confirmed_round < _open_round."""
         self._started_round = 0
-        self._round_waiters: dict[NativeConnection, None] = {}
+        self._round_waiters: dict[Connection, None] = {}
         self._touched: dict[int, int] = {}
         """Sessions to be told to the leader with the next round, and the turn in which they were heard of."""
         self._noted: dict[int, int] = {}
@@ -138,23 +153,46 @@ class Requests:
             self._timer.cancel()
         for connection in list(self.connections):
             connection.close()
+        for undecided in list(self.undecided):
+            undecided.close()
 
     # Connections.
 
-    def accept(self, sink: Sink) -> NativeConnection | None:
-        """A new client; None, with a word to it, when there are too many."""
-        if self._stopped:
+    def accept(self, sink: Sink) -> Undecided | None:
+        """A new client; None when there are far too many."""
+        if self._stopped or len(self.connections) + len(self.undecided) >= self._connections_max + UNDECIDED_MAX:
             return None
+        undecided = Undecided(self, sink)
+        self.undecided[undecided] = None
+        return undecided
+
+    def went(self, undecided: Undecided) -> None:
+        self.undecided.pop(undecided, None)
+
+    def native(self, sink: Sink) -> Connection | None:
         if len(self.connections) >= self._connections_max:
             error = Busy(f"{self.node} has {len(self.connections)} clients already")
             sink.write(frame([pack((error.code, error.detail))]))
             return None
-        connection = NativeConnection(self, sink)
+        return self._admit(NativeConnection(self, sink))
+
+    def zookeeper(self, sink: Sink) -> Connection | None:
+        if len(self.connections) >= self._connections_max:
+            return None
+        return self._admit(ZooKeeperConnection(self, sink))
+
+    def _admit(self, connection: Connection) -> Connection:
         self.connections[connection] = None
         self.replica.core.idle = False
         return connection
 
-    def gone(self, connection: NativeConnection) -> None:
+    def four_letter_word(self, word: str) -> bytes | None:
+        return self.on_word(word)
+
+    def now(self) -> float:
+        return self._scheduler.time()
+
+    def gone(self, connection: Connection) -> None:
         self.connections.pop(connection, None)
         if not self.connections:
             self.replica.core.idle = True
@@ -164,27 +202,43 @@ class Requests:
         if not connection.session and self._opening:
             # Should its session still come out of the log, nobody will own it and it will expire.
             self._opening = {key: value for key, value in self._opening.items() if value[0] is not connection}
+        if self._moving:
+            self._moving = {key: value for key, value in self._moving.items() if value[0] is not connection}
         if self.machine.owners.get(connection.session) is connection:
             del self.machine.owners[connection.session]
 
-    def has_output(self, connection: NativeConnection) -> None:
+    def has_output(self, connection: Connection) -> None:
         self._output.append(connection)
 
     # Sessions.
 
-    def open_session(self, connection: NativeConnection, timeout_ms: int) -> None:
+    def open_session(self, connection: Connection, timeout_ms: int) -> None:
         if self.overloaded or len(self._opening) >= OPENING_MAX:
             connection.denied(Busy(f"{self.node}: too much waits for the cluster to take new sessions"))
             return
         password = self._entropy(PASSWORD_BYTES)
         timeout_ms = min(max(timeout_ms, self._timeout_ms_min), self._timeout_ms_max)
         self._opening[password] = (connection, timeout_ms)
-        self._propose_open(password, timeout_ms)
+        self._propose_sessions_of((password,), ())
 
-    def _propose_open(self, password: bytes, timeout_ms: int) -> None:
-        self.replica.propose(pack((OPEN, 0, 0, 0, password, timeout_ms)))
+    def _propose_sessions_of(self, passwords: Iterable[bytes], nonces: Iterable[bytes]) -> None:
+        """Send sessions on their way through the log, for the first time or again."""
+        for password in passwords:
+            connection, timeout_ms = self._opening[password]
+            self.replica.propose(pack((OPEN, 0, 0, 0, password, timeout_ms, connection.ids)))
+        for nonce in nonces:
+            self.replica.propose(pack((MOVE, self._moving[nonce][1], 0, 0, nonce)))
 
-    def attach(self, connection: NativeConnection, session: int, password: bytes) -> None:
+    def move(self, connection: Connection, session: int) -> None:
+        if self.overloaded or len(self._moving) >= OPENING_MAX:
+            connection.denied(Busy(f"{self.node}: too much waits for the cluster to take sessions back"))
+            return
+        nonce = self._entropy(NONCE_BYTES)
+        connection.nonce = nonce
+        self._moving[nonce] = (connection, session)
+        self._propose_sessions_of((), (nonce,))
+
+    def attach(self, connection: Connection, session: int, password: bytes) -> None:
         self.touch(session)
         self._attaching[connection] = (self._next_round(), session, password)
 
@@ -195,7 +249,7 @@ class Requests:
                 continue  # an earlier one of these closed it
             self._attach_now(connection, session, password)
 
-    def _attach_now(self, connection: NativeConnection, session_id: int, password: bytes) -> None:
+    def _attach_now(self, connection: Connection, session_id: int, password: bytes) -> None:
         session = self.machine.sessions.get(session_id)
         if session is None:
             connection.denied(SessionExpired(f"session {session_id}"))
@@ -203,8 +257,8 @@ class Requests:
         if not hmac.compare_digest(session.password, password):
             connection.denied(WrongPassword(f"session {session_id}"))
             return
-        before = self.machine.owners.get(session_id)
-        if isinstance(before, NativeConnection):
+        before = self._owner_of(session_id)
+        if before is not None:
             before.refuse(SessionMoved(f"session {session_id}"))
         self.machine.owners[session_id] = connection
         connection.attached(session_id, password, session.timeout_ms, session.serial, fresh=False)
@@ -214,8 +268,8 @@ class Requests:
 
     # What the tree tells while it applies (tree.machine.Hooks).
 
-    def on_event(self, kind: int, path: str, index: int) -> None:
-        self.hub.on_event(kind, path, index)
+    def on_event(self, kind: int, path: str, index: int, acl: Acl | None, parent_acl: Acl | None) -> None:
+        self.hub.on_event(kind, path, index, acl, parent_acl)
 
     def on_opened(self, password: bytes, session_id: int, index: int) -> None:
         session = self.machine.sessions[session_id]
@@ -226,12 +280,34 @@ class Requests:
             self.machine.owners[session_id] = connection
             connection.attached(session_id, password, session.timeout_ms, 0, fresh=True)
 
+    def on_moved(self, session_id: int, nonce: bytes, index: int) -> None:
+        """A session's client is at one connection, here or elsewhere, and nowhere else any more."""
+        session = self.machine.sessions[session_id]
+        connection, _ = self._moving.pop(nonce, (None, 0))
+        owner = self._owner_of(session_id)
+        if owner is not None and owner.nonce == nonce:
+            owner.moved_again(session.serial)
+            return
+        if owner is not None:
+            owner.refuse(SessionMoved(f"session {session_id}"))
+        if connection is not None and not connection.closed:
+            self.machine.owners[session_id] = connection
+            connection.attached(session_id, session.password, session.timeout_ms, session.serial, fresh=False)
+
     def on_ended(self, session_id: int, index: int, expired: bool) -> None:
         if self._silence is not None:
             self._silence.ended(session_id)
-        owner = self.machine.owners.pop(session_id, None)
-        if isinstance(owner, NativeConnection):
+        owner = self._owner_of(session_id)
+        if owner is not None:
+            del self.machine.owners[session_id]
             owner.on_session_ended(index, expired=expired)
+        for connection, session in list(self._moving.values()):
+            if session == session_id:
+                connection.denied(SessionExpired(f"session {session_id}"))
+
+    def _owner_of(self, session_id: int) -> Connection | None:
+        """The connection here that owns a session."""
+        return cast("Connection | None", self.machine.owners.get(session_id))
 
     # Writes.
 
@@ -246,7 +322,7 @@ class Requests:
     def propose(self, command: bytes) -> None:
         self.replica.propose(command)
 
-    def _propose_again(self, connection: NativeConnection) -> None:
+    def _propose_again(self, connection: Connection) -> None:
         for command in connection.lane.unanswered_writes():
             self.replica.propose(command)
         connection.moved_turn = self.turn
@@ -254,14 +330,13 @@ class Requests:
     def _propose_all_again(self) -> None:
         """What was proposed to another leader may be lost: everything unanswered goes to the present one."""
         self.replica.forget_proposals()
-        for password, (_, timeout_ms) in self._opening.items():
-            self._propose_open(password, timeout_ms)
+        self._propose_sessions_of(self._opening, self._moving)
         for connection in self.connections:
             self._propose_again(connection)
 
     # Read rounds (replica.Owner), and what rides on them.
 
-    def join_round(self, connection: NativeConnection) -> int:
+    def join_round(self, connection: Connection) -> int:
         self._round_waiters[connection] = None
         return self._next_round()
 
@@ -355,8 +430,10 @@ class Requests:
         self.turn += 1
         self._expire_silent()
         if self.turn % STUCK_TURNS == 0:
-            for password, (_, timeout_ms) in self._opening.items():
-                self._propose_open(password, timeout_ms)
+            self._propose_sessions_of(self._opening, self._moving)
+        for undecided in list(self.undecided):
+            if self.turn - undecided.came_turn > HELLO_TURNS:
+                undecided.close()
         read_only = self.read_only
         for connection in list(self.connections):
             if not connection.lane:
@@ -383,7 +460,7 @@ class Requests:
                 logger.info("session %d was silent for its timeout: expiry proposed at %d", session, index)
                 silence.doom(session, index)
 
-    def _close_if_dead(self, connection: NativeConnection) -> None:
+    def _close_if_dead(self, connection: Connection) -> None:
         """A client pings three times per timeout: one that was silent for twice its timeout is gone."""
         silent_turns = self.turn - connection.heard_turn
         if connection.session:

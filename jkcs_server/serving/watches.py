@@ -12,6 +12,7 @@ from collections import deque
 from typing import Protocol
 
 from jkcs_client.protocol.messages import EventKind, WatchMode
+from jkcs_server.tree.acl import Acl
 from jkcs_server.tree.paths import parent_of
 
 _CREATED = int(EventKind.CREATED)
@@ -27,6 +28,9 @@ class Watcher(Protocol):
     """A connection with watches."""
 
     def on_watch(self, watch_id: int, kind: int, path: str, index: int) -> None: ...
+
+    def may_see(self, acl: Acl) -> bool:
+        """Whether this connection may read a key with this list. Asked only where it is not the open one."""
 
 
 class _Watch:
@@ -57,6 +61,8 @@ class _Watch:
         return self.mode in (_ONCE, _ONCE_CHILDREN)
 
 
+HistoryEvent = tuple[int, int, str, Acl | None, Acl | None]
+"""Index, kind, path, and the lists that the key and its parent had."""
 Key = tuple[int, int]
 """Identity of a watch: (number of its connection, watch id). Sorting by it makes the order of watchers stable."""
 
@@ -65,8 +71,8 @@ class WatchHub:
     """All watches of one server, and the history of events."""
 
     def __init__(self, history_max: int) -> None:
-        self._history: deque[tuple[int, int, str]] = deque(maxlen=history_max)
-        """(index, kind, path), oldest first, one per key event; children events are derived."""
+        self._history: deque[HistoryEvent] = deque(maxlen=history_max)
+        """Oldest first, one per key event; children events are derived."""
         self._forgotten = 0
         """Every event with a higher index is in the history."""
         self._numbers: dict[Watcher, int] = {}
@@ -76,43 +82,51 @@ class WatchHub:
         """Watches by the path they stand on, all modes but recursive."""
         self._recursive: dict[str, dict[Key, _Watch]] = {}
         self.count = 0
+        self.event_number = 0
+        """Of the key event that is being told: what a watcher hears of one of them has one number."""
 
     def reset(self, index: int) -> None:
         """The tree jumped to `index` without telling its events: forget the history up to there."""
         self._history.clear()
         self._forgotten = index
 
-    def on_event(self, kind: int, path: str, index: int) -> None:
-        """One key event, in log order."""
+    def on_event(self, kind: int, path: str, index: int, acl: Acl | None = None, parent_acl: Acl | None = None) -> None:
+        """One key event, in log order, with the lists that the key and its parent had."""
+        self.event_number += 1
         history = self._history
         if len(history) == history.maxlen:
             self._forgotten = history[0][0]
-        history.append((index, kind, path))
+        history.append((index, kind, path, acl, parent_acl))
         if self._exact:
             here = self._exact.get(path)
             if here:
-                self._fire(here, kind, path, index)
+                self._fire(here, kind, path, index, acl, parent_acl)
             if kind in (_CREATED, _DELETED):
                 above = self._exact.get(parent_of(path))
                 if above:
-                    self._fire(above, kind, path, index)
+                    self._fire(above, kind, path, index, acl, parent_acl)
         if self._recursive:
             at = path
             while True:
                 found = self._recursive.get(at)
                 if found:
-                    self._fire(found, kind, path, index)
+                    self._fire(found, kind, path, index, acl, parent_acl)
                 if at == "/":
                     break
                 at = parent_of(at)
 
-    def _fire(self, watches: dict[Key, _Watch], kind: int, path: str, index: int) -> None:
+    def _fire(
+        self, watches: dict[Key, _Watch], kind: int, path: str, index: int, acl: Acl | None, parent_acl: Acl | None
+    ) -> None:
         for _, watch in sorted(watches.items()) if len(watches) > 1 else list(watches.items()):
             reported = watch.reported(kind, path)
             if reported is not None and index > watch.since:
                 if watch.once:
                     self.remove(watch.watcher, watch.watch_id)
-                watch.watcher.on_watch(watch.watch_id, *reported, index)
+                # A watch for one event is used up by one that may not be seen, as in ZooKeeper.
+                seen = parent_acl if reported[0] == _CHILDREN else acl
+                if seen is None or watch.watcher.may_see(seen):
+                    watch.watcher.on_watch(watch.watch_id, *reported, index)
 
     def add(self, watcher: Watcher, watch_id: int, path: str, mode: int, since: int) -> bool:
         """Register a watch for events above `since` (0: from now on). False when the history is too short for it.
@@ -124,10 +138,12 @@ class WatchHub:
         self.remove(watcher, watch_id)
         watch = _Watch(watcher, watch_id, path, mode, since)
         if since:
-            for index, kind, event_path in self._since(since):
+            for index, kind, event_path, acl, parent_acl in self._since(since):
                 reported = watch.reported(kind, event_path)
                 if reported is not None:
-                    watcher.on_watch(watch_id, *reported, index)
+                    seen = parent_acl if reported[0] == _CHILDREN else acl
+                    if seen is None or watcher.may_see(seen):
+                        watcher.on_watch(watch_id, *reported, index)
                     if watch.once:
                         return True
         number = self._numbers.get(watcher)
@@ -140,9 +156,9 @@ class WatchHub:
         self.count += 1
         return True
 
-    def _since(self, since: int) -> list[tuple[int, int, str]]:
+    def _since(self, since: int) -> list[HistoryEvent]:
         """The history's events above `since`, oldest first, without walking through the older ones."""
-        found: list[tuple[int, int, str]] = []
+        found: list[HistoryEvent] = []
         for event in reversed(self._history):
             if event[0] <= since:
                 break
@@ -152,6 +168,10 @@ class WatchHub:
 
     def count_of(self, watcher: Watcher) -> int:
         return len(self._by_connection.get(watcher, ()))
+
+    def holds(self, watcher: Watcher, watch_id: int) -> bool:
+        """Whether a watch is still there: one for a single event is gone after it, seen or not."""
+        return watch_id in self._by_connection.get(watcher, ())
 
     def remove(self, watcher: Watcher, watch_id: int) -> bool:
         """Forget one watch. False when there was none."""

@@ -8,11 +8,11 @@ may differ.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from jkcs_client.protocol import messages
 from jkcs_client.protocol.errors import BadArguments, BadPath, DefiniteError, TooLarge, Unimplemented
 from jkcs_client.protocol.messages import (
-    ANY_VERSION,
     CHECK,
     CLOSE,
     CREATE,
@@ -22,11 +22,15 @@ from jkcs_client.protocol.messages import (
     MULTI_BYTES_MAX,
     MULTI_OPS_MAX,
     SET,
+    SET_ACL,
     VALUE_BYTES_MAX,
 )
+from jkcs_server.tree import acl as acls
 from jkcs_server.tree import paths
-from jkcs_server.tree.keytree import FLAGS_MAX, SEQUENTIAL
+from jkcs_server.tree.apply import check_lifetime
+from jkcs_server.tree.keytree import CONTAINER, FLAGS_MAX, SEQUENTIAL
 
+_VERSION_MIN = -(2**31)
 _INTEGER_MAX = 2**63 - 1
 
 Arguments = Sequence[object]
@@ -55,16 +59,23 @@ def _check_set(arguments: Arguments) -> None:
     paths.check(path)
     if type(data) is not bytes or len(data) > VALUE_BYTES_MAX:
         _refuse_data(data)
-    if type(version) is not int or not ANY_VERSION <= version <= _INTEGER_MAX:
-        _refuse_integer("version", version, ANY_VERSION)
+    _check_number("version", version)
 
 
 def _check_create(arguments: Arguments) -> None:
-    if len(arguments) != 3:
-        _refuse_count(CREATE, "path, data, flags", arguments)
-    path, data, flags = arguments
+    acl: object = None
+    ttl: object = 0
+    if len(arguments) == 3:
+        path, data, flags = arguments
+    elif len(arguments) == 5:
+        path, data, flags, acl, ttl = arguments
+        acls.check_size(acl)
+    else:
+        _refuse_count(CREATE, "path, data, flags, and perhaps acl, ttl", arguments)
     if type(flags) is not int or not 0 <= flags <= FLAGS_MAX:
         raise BadArguments(f"flags must be an integer from 0 to {FLAGS_MAX}, not {_show(flags)}")
+    if flags >= CONTAINER or ttl != 0:
+        check_lifetime(flags, ttl)
     if flags & SEQUENTIAL:
         paths.check_sequential(path)
     else:
@@ -88,8 +99,7 @@ def _check_version(op: int, arguments: Arguments) -> None:
         _refuse_count(op, "path, version", arguments)
     path, version = arguments
     paths.check(path)
-    if type(version) is not int or not ANY_VERSION <= version <= _INTEGER_MAX:
-        _refuse_integer("version", version, ANY_VERSION)
+    _check_number("version", version)
 
 
 def _check_guard(arguments: Arguments) -> None:
@@ -99,6 +109,15 @@ def _check_guard(arguments: Arguments) -> None:
     paths.check(path)
     if type(czxid) is not int or not 0 <= czxid <= _INTEGER_MAX:
         _refuse_integer("czxid", czxid, 0)
+
+
+def _check_set_acl(arguments: Arguments) -> None:
+    if len(arguments) != 3:
+        _refuse_count(SET_ACL, "path, acl, aversion", arguments)
+    path, acl, aversion = arguments
+    paths.check(path)
+    acls.check_size(acl)
+    _check_number("aversion", aversion)
 
 
 def _check_close(arguments: Arguments) -> None:
@@ -135,10 +154,19 @@ def _check_step(step: object) -> int:
     check(step[1:])
     path = step[1]
     size = len(path) if path.isascii() else len(path.encode())
-    return size + len(step[2]) if op in (CREATE, SET) else size
+    if op in (CREATE, SET):
+        size += len(step[2])
+    acl = step[2] if op == SET_ACL else step[4] if op == CREATE and len(step) > 4 else None
+    return size + sum(len(scheme) + len(name) for _, scheme, name in acl or ())
 
 
-def _refuse_count(op: int, expected: str, arguments: Arguments) -> None:
+def _check_number(name: str, version: object) -> None:
+    # Below zero too: ZooKeeper's clients see 32 bits of a version.
+    if type(version) is not int or not _VERSION_MIN <= version <= _INTEGER_MAX:
+        raise BadArguments(f"{name} must be an integer from -2**31 to 2**63 - 1, not {_show(version)}")
+
+
+def _refuse_count(op: int, expected: str, arguments: Arguments) -> NoReturn:
     raise BadArguments(f"{_name(op)} takes {expected}, and got {len(arguments)} arguments")
 
 
@@ -168,5 +196,6 @@ _STEP_CHECKS: dict[int, Callable[[Arguments], None]] = {
     DELETE: _check_delete,
     CHECK: _check_check,
     GUARD: _check_guard,
+    SET_ACL: _check_set_acl,
 }
 _CHECKS = {**_STEP_CHECKS, MULTI: _check_multi, CLOSE: _check_close}

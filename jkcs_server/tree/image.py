@@ -5,9 +5,10 @@ Knows nothing of files, checksums and entries. Called by `machine`.
 A stream of msgpack arrays, cut into chunks anywhere:
 
     [FORMAT, VERSION, applied, number of sessions, number of keys]
-    for each session   [id, password, timeout in ms, serial, index, number of replies]
+    for each session   [id, password, timeout in ms, serial, index, ids, number of replies]
                        then each reply: [code, index, result]
-    for each key       [path, data, czxid, mzxid, pzxid, ctime, mtime, version, cversion, owner, sequence]
+    for each key       [path, data, czxid, mzxid, pzxid, ctime, mtime, version, cversion, owner, sequence,
+                       aversion, ttl, acl (nil for the open one)]
 
 Parents come before their children. What can be derived is left out: lists of children, and which keys a
 session owns.
@@ -20,12 +21,15 @@ from typing import Any
 
 import msgpack
 
-from jkcs_server.tree.keytree import KeyTree, Node
+from jkcs_client.protocol.errors import BadArguments
+from jkcs_server.tree.acl import parse, parse_ids
+from jkcs_server.tree.keytree import SYSTEM, KeyTree
+from jkcs_server.tree.node import Node
 from jkcs_server.tree.sessions import REPLIES_KEPT_MAX, Session, Sessions
 from journal.errors import CorruptRecord
 
 FORMAT = "jkcs tree"
-VERSION = 1
+VERSION = 2
 CHUNK_BYTES = 128 * 1024
 """A chunk is given out when it has grown to this; one record that is larger is a chunk of its own. To make one
 takes about a millisecond of the loop."""
@@ -66,7 +70,7 @@ def decode(chunks: Iterable[bytes]) -> tuple[int, Sessions, KeyTree]:
         tree = _decode_keys(records, key_count, sessions)
         for _ in records:
             raise ValueError("something follows the last key")
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
+    except (ValueError, TypeError, BadArguments, msgpack.UnpackException) as error:
         raise CorruptRecord(f"snapshot cannot be read: {error}") from error
     return applied, sessions, tree
 
@@ -77,11 +81,13 @@ def _records(applied: int, sessions: Sequence[Session], nodes: list[Node]) -> It
     yield pack((FORMAT, VERSION, applied, len(sessions), len(nodes)))
     for session in sessions:
         replies = session.replies
-        yield pack((session.id, session.password, session.timeout_ms, session.serial, session.index, len(replies)))
+        numbers = (session.timeout_ms, session.serial, session.index, session.ids, len(replies))
+        yield pack((session.id, session.password, *numbers))
         for reply in replies:
             yield pack(reply)
     while nodes:
         node = nodes.pop()
+        acl = node.acl
         yield pack(
             (
                 node.path,
@@ -95,6 +101,9 @@ def _records(applied: int, sessions: Sequence[Session], nodes: list[Node]) -> It
                 node.cversion,
                 node.owner,
                 node.sequence,
+                node.aversion,
+                node.ttl,
+                None if acl is None else acl.entries,
             )
         )
 
@@ -120,12 +129,12 @@ def _next(records: Iterator[tuple[Any, ...]]) -> tuple[Any, ...]:
 def _decode_sessions(records: Iterator[tuple[Any, ...]], count: int) -> Sessions:
     sessions = Sessions()
     for _ in range(count):
-        session_id, password, timeout_ms, serial, index, reply_count = _next(records)
+        session_id, password, timeout_ms, serial, index, ids, reply_count = _next(records)
         if type(password) is not bytes or not 0 < session_id <= index or session_id in sessions.by_id:
             raise ValueError(f"session {len(sessions) + 1} of {count} makes no sense")
         if not 0 <= reply_count <= min(serial, REPLIES_KEPT_MAX):
             raise ValueError(f"session {session_id} has {reply_count} replies to {serial} requests")
-        session = Session(session_id, password, timeout_ms)
+        session = Session(session_id, password, timeout_ms, parse_ids(ids))
         session.serial = serial
         session.index = index
         for _ in range(reply_count):
@@ -136,15 +145,17 @@ def _decode_sessions(records: Iterator[tuple[Any, ...]], count: int) -> Sessions
 
 
 def _decode_keys(records: Iterator[tuple[Any, ...]], count: int, sessions: Sessions) -> KeyTree:
-    tree = KeyTree()
+    tree = KeyTree(bare=True)
     stamps: dict[int, int] = {}
     load = tree.load
     for _ in range(count):
-        path, data, czxid, mzxid, pzxid, ctime, mtime, version, cversion, owner, sequence = _next(records)
+        path, data, czxid, mzxid, pzxid, ctime, mtime, version, cversion, owner, sequence, *rare = _next(records)
+        aversion, ttl, entries = rare
         if type(path) is not str or type(data) is not bytes:
             raise ValueError("a key has no path or no data")
-        # One test for nine numbers: of integers only, and none with a sign.
-        if (czxid | mzxid | pzxid | ctime | mtime | version | cversion | owner | sequence) < 0:
+        # One test for eight numbers: of integers only, and none with a sign. Three may be a little below zero.
+        least = min(cversion + 2, aversion + 1, ttl + 1)
+        if (czxid | mzxid | pzxid | ctime | mtime | version | owner | sequence | least) < 0:
             raise ValueError(f"a number of {path!r} is negative")
         if owner and owner not in sessions.by_id:
             raise ValueError(f"{path!r} belongs to session {owner}, which there is not")
@@ -160,7 +171,11 @@ def _decode_keys(records: Iterator[tuple[Any, ...]], count: int, sessions: Sessi
         node.version = version
         node.cversion = cversion
         node.sequence = sequence
+        node.aversion = aversion
+        node.ttl = ttl
+        if entries is not None:
+            node.acl = parse(entries)
         load(path, node)
-    if len(tree.nodes) != count:
-        raise ValueError("the root is missing or comes twice")
+    if not SYSTEM.keys() <= tree.nodes.keys():
+        raise ValueError("a key is missing that is always there")
     return tree

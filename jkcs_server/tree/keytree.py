@@ -8,10 +8,6 @@ still needs them as they were: a snapshot under way, or a transaction that may f
 `mzxid` to its index, a change of the list of children `pzxid`; as long as that number is not above the
 index to be kept, the node may be as it was then, and is replaced by a copy. So a node is copied twice at
 the most, and nobody has to note which were.
-
-The tree keeps a sum over all its nodes, of which the machine makes its digest: each change takes a node's old
-share out and puts the new one in. A share is the node's numbers, each times an odd constant of its own, times
-the weight of its path; so one number that differs always shows in the sum, taken modulo 2**64.
 """
 
 from __future__ import annotations
@@ -19,159 +15,89 @@ from __future__ import annotations
 from crc32c import crc32c
 
 from jkcs_client.protocol.errors import (
+    BadArguments,
     BadPath,
     BadVersion,
     Fenced,
+    NoAuth,
     NoChildrenForEphemerals,
     NodeExists,
     NoNode,
     NotEmpty,
 )
-from jkcs_client.protocol.messages import ANY_VERSION, CreateFlag, EventKind
+from jkcs_client.protocol.messages import ANY_VERSION, CONTAINER_TTL, CreateFlag, EventKind
+from jkcs_server.tree import acl as acls
 from jkcs_server.tree import paths
+from jkcs_server.tree.acl import Acl, Ids
+from jkcs_server.tree.node import (
+    CVERSION,
+    DATA,
+    MTIME,
+    MZXID,
+    NEW_CHILD,
+    NEW_INDEX,
+    NEW_STAMP,
+    OWNER,
+    PZXID,
+    SEQUENCE,
+    VERSION,
+    Node,
+)
 
 # Plain integers: to combine members of an enum costs more than to create a key.
 EPHEMERAL = int(CreateFlag.EPHEMERAL)
 SEQUENTIAL = int(CreateFlag.SEQUENTIAL)
 PARENTS = int(CreateFlag.PARENTS)
-FLAGS_MAX = EPHEMERAL | SEQUENTIAL | PARENTS
+CONTAINER = int(CreateFlag.CONTAINER)
+TTL = int(CreateFlag.TTL)
+INT32 = int(CreateFlag.INT32)
+FLAGS_MAX = EPHEMERAL | SEQUENTIAL | PARENTS | CONTAINER | TTL | INT32
 
 CREATED = int(EventKind.CREATED)
 CHANGED = int(EventKind.CHANGED)
 DELETED = int(EventKind.DELETED)
 
-Stat = tuple[int, int, int, int, int, int, int, int, int, int]
-"""In the order of `messages.STAT_FIELDS`."""
+CONFIG = "/zookeeper/config"
+QUOTA = "/zookeeper/quota"
+SYSTEM = {
+    # Path, count of changes of the children, of the list, and the list: as a new ZooKeeper has them.
+    paths.ROOT: (-1, 0, acls.OPEN_ENTRIES),
+    "/zookeeper": (-2, 0, acls.OPEN_ENTRIES),
+    CONFIG: (0, -1, ((acls.READ, "world", "anyone"),)),
+    QUOTA: (0, 0, acls.OPEN_ENTRIES),
+}
+"""The keys that there are from the beginning and for ever."""
+
+Change = tuple[int, str, Acl | None, Acl | None]
+"""Kind and path of what happened to a key, its list and that of its parent at that moment. The parent's is None
+where its list of children has not changed."""
 
 _NEVER = -1
-
-# Odd, without a pattern, and below 2**60, where Python multiplies faster. They are part of what replicas must
-# do alike.
-_CZXID = 0x8C3F0A1D5B7E293
-_MZXID = 0x6E9D2B4F81C7A35
-_PZXID = 0xB51E7C09A3D8F67
-_CTIME = 0x3A86F5D2E1947CB
-_MTIME = 0xD70B93E64C2A581
-_VERSION = 0x59E4A8C7F03D1B9
-_CVERSION = 0xF2617D3B98E04C5
-_OWNER = 0x47CB0E95D6A3F1D
-_SEQUENCE = 0xA9D83F62B7510EB
-_DATA = 0x1BF5C6E07D92A43
-_NEW_INDEX = _CZXID + _MZXID + _PZXID
-_NEW_STAMP = _CTIME + _MTIME
-
-
-class Node:
-    """One key. Readers may keep its `data`, never the node: it may be replaced by the next command."""
-
-    __slots__ = (
-        "children",
-        "ctime",
-        "cversion",
-        "czxid",
-        "data",
-        "mtime",
-        "mzxid",
-        "owner",
-        "path",
-        "pzxid",
-        "sequence",
-        "version",
-        "weight",
-    )
-
-    path: str
-    """Where the node is, shared with the tree's dictionary. This and `weight` are set as it gets its place."""
-    weight: int
-    """An odd number made of the path."""
-
-    def __init__(self, data: bytes, index: int, stamp: int, owner: int) -> None:
-        self.data = data
-        self.czxid = index
-        """Index of the command that created the key."""
-        self.mzxid = index
-        """Index of the last change of `data`. Invariant: czxid <= mzxid."""
-        self.pzxid = index
-        """Index of the last change of `children`. Invariant: czxid <= pzxid."""
-        self.ctime = stamp
-        self.mtime = stamp
-        self.version = 0
-        """Changes of `data`."""
-        self.cversion = 0
-        """Changes of `children`: each creation and each deletion counts."""
-        self.owner = owner
-        """The session an ephemeral key belongs to, else 0. Invariant: an owner excludes children."""
-        self.children: set[str] | None = None
-        """Paths (not names: they are shared with the tree's dictionary); None before the first child."""
-        self.sequence = 0
-        """Number of the next sequential child. ZooKeeper takes it from the count of all creations under
-        the key, ours counts the sequential ones alone; what both promise is that it never falls."""
-
-    def stat(self) -> Stat:
-        children = self.children
-        return (
-            self.czxid,
-            self.mzxid,
-            self.pzxid,
-            self.ctime,
-            self.mtime,
-            self.version,
-            self.cversion,
-            self.owner,
-            len(self.data),
-            len(children) if children else 0,
-        )
-
-    def child_names(self) -> list[str]:
-        """Sorted, without the path that they have in common."""
-        if not self.children:
-            return []
-        ordered = sorted(self.children)
-        start = ordered[0].rindex("/") + 1
-        return [path[start:] for path in ordered]
-
-    def copy(self) -> Node:
-        """A second node that shares the set of children, which no snapshot looks at."""
-        twin = Node(self.data, self.czxid, self.ctime, self.owner)
-        twin.mzxid = self.mzxid
-        twin.pzxid = self.pzxid
-        twin.mtime = self.mtime
-        twin.version = self.version
-        twin.cversion = self.cversion
-        twin.children = self.children
-        twin.sequence = self.sequence
-        twin.path = self.path
-        twin.weight = self.weight
-        return twin
-
-    def share(self) -> int:
-        """What the node is in the tree's sum."""
-        return self.weight * (
-            _CZXID * self.czxid
-            + _MZXID * self.mzxid
-            + _PZXID * self.pzxid
-            + _CTIME * self.ctime
-            + _MTIME * self.mtime
-            + _VERSION * self.version
-            + _CVERSION * self.cversion
-            + _OWNER * self.owner
-            + _SEQUENCE * self.sequence
-            + _DATA * crc32c(self.data)
-        )
+_INT32_MAX = 2**31 - 1
+_CREATE = acls.CREATE
+_WRITE = acls.WRITE
+_DELETE = acls.DELETE
+_READ = acls.READ
+_ADMIN = acls.ADMIN
 
 
 class KeyTree:
     """All keys. Operations raise a DefiniteError and then have changed nothing."""
 
-    def __init__(self) -> None:
-        self.nodes: dict[str, Node] = {paths.ROOT: Node(b"", 0, 0, 0)}
-        """Invariants: the root is there; the parent of each key is there and lists it; a parent comes
+    def __init__(self, *, bare: bool = False) -> None:
+        """A new tree; a bare one has not even a root and is for `load`."""
+        self.nodes: dict[str, Node] = {}
+        """Invariants: the keys of SYSTEM are there; the parent of each key is there and lists it; a parent comes
         before its children in the order of this dictionary, which is the same on all replicas.
         Replaced as a whole by `replace`: ask the tree for it each time."""
         self.ephemerals: dict[int, set[str]] = {}
         """Paths of the keys that each session owns. Invariant: a session without one has no set."""
-        self.changes: list[tuple[int, str]] = []
-        """Kind and path of what happened, for whoever drives the tree to take and clear."""
+        self.containers: set[str] = set()
+        """Paths of all containers."""
+        self.ttls: set[str] = set()
+        """Paths of all keys that go when nobody sets them."""
+        self.changes: list[Change] = []
+        """What happened, for whoever drives the tree to take and clear."""
         self.sum = 0
         """Of the shares of all nodes. Not reduced: it grows by a bit with each doubling of the changes."""
         self._kept_to = _NEVER
@@ -182,7 +108,13 @@ class KeyTree:
         """During a transaction: where `_kept_to` returns to."""
         self._sum_before = 0
         """During a transaction: where `sum` returns to when it is rolled back."""
-        _place(self.nodes[paths.ROOT], paths.ROOT)
+        if not bare:
+            for path, (cversion, aversion, entries) in SYSTEM.items():
+                node = Node(b"", 0, 0, 0)
+                node.cversion = cversion
+                node.aversion = aversion
+                node.acl = acls.shared(entries)
+                self.load(path, node)
 
     # Reading
 
@@ -195,7 +127,18 @@ class KeyTree:
 
     # Changing
 
-    def create(self, path: str, data: bytes, flags: int, session_id: int, index: int, stamp: int) -> tuple[str, Node]:
+    def create(
+        self,
+        path: str,
+        data: bytes,
+        flags: int,
+        session_id: int,
+        index: int,
+        stamp: int,
+        ids: Ids = (),
+        acl: Acl | None = None,
+        ttl: int = 0,
+    ) -> tuple[str, Node]:
         """Create a key; returns its path, with its number when it is sequential."""
         nodes = self.nodes
         cut = path.rfind("/")
@@ -207,64 +150,86 @@ class KeyTree:
         parent = nodes.get(parent_path)
         number = 0
         if flags & SEQUENTIAL:
-            prefix = path
-            number = parent.sequence if parent is not None else 0
-            path = f"{prefix}{number:0{paths.SEQUENCE_DIGITS}}"
-            # Somebody may have taken the name by hand. To fail would be to fail for ever.
-            while path in nodes:
-                number += 1
-                path = f"{prefix}{number:0{paths.SEQUENCE_DIGITS}}"
+            number, path = self._number(path, parent, flags & INT32)
         if not paths.is_plain_name(path[cut + 1 :]):
             paths.check_form(path)
         if parent is None:
             paths.check_form(path)
             if not flags & PARENTS:
                 raise NoNode(parent_path)
-            parent = self._create_ancestors(path, index, stamp)
+            parent = self._create_ancestors(path, index, stamp, ids, acl)
+        elif parent.acl is not None and not acls.allows(parent.acl, _CREATE, ids):
+            raise NoAuth(path)
         elif path in nodes:
             raise NodeExists(path)
         elif parent.owner:
             raise NoChildrenForEphemerals(parent_path)
         node = Node(data, index, stamp, session_id if flags & EPHEMERAL else 0)
+        if acl is not None or flags >= CONTAINER:
+            node.acl = acl
+            node.ttl = CONTAINER_TTL if flags & CONTAINER else ttl
         parent = self._add(path, node, parent_path, parent, index)
-        if flags & SEQUENTIAL:
-            self.sum += parent.weight * _SEQUENCE * (number + 1 - parent.sequence)
+        if flags & SEQUENTIAL and number >= parent.sequence:
+            self.sum += parent.weight * SEQUENCE * (number + 1 - parent.sequence)
             parent.sequence = number + 1
         return path, node
 
-    def set(self, path: str, data: bytes, version: int, index: int, stamp: int) -> Node:
-        node = self.check(path, version)
-        if node.mzxid <= self._kept_to:
-            node = self._replace_by_copy(path, node)
-        self.sum += node.weight * (
-            _MZXID * (index - node.mzxid)
-            + _MTIME * (stamp - node.mtime)
-            + _VERSION
-            + _DATA * (crc32c(data) - crc32c(node.data))
-        )
-        node.data = data
-        node.mzxid = index
-        node.mtime = stamp
-        node.version += 1
-        self.changes.append((CHANGED, path))
+    def set(self, path: str, data: bytes, version: int, index: int, stamp: int, ids: Ids = ()) -> Node:
+        node = self.nodes.get(path)
+        if node is None:
+            raise self._no_node(path)
+        if node.acl is not None and not acls.allows(node.acl, _WRITE, ids):
+            raise NoAuth(path)
+        if version != node.version and version != ANY_VERSION:
+            _check_version(path, version, node.version)
+        return self._set(path, node, data, index, stamp)
+
+    def set_acl(self, path: str, acl: Acl | None, aversion: int, index: int, ids: Ids = ()) -> Node:
+        """Give a key another list. Nobody is told: who may see what comes next is asked when it comes."""
+        node = self.nodes.get(path)
+        if node is None:
+            raise self._no_node(path)
+        if node.acl is not None and not acls.allows(node.acl, _ADMIN, ids):
+            raise NoAuth(path)
+        if aversion != node.aversion and aversion != ANY_VERSION:
+            _check_version(path, aversion, node.aversion)
+        node = self._keep_unmarked(path, node)
+        self.sum -= node.weight * node.rare()
+        node.acl = acl
+        node.aversion += 1
+        self.sum += node.weight * node.rare()
         return node
 
-    def delete(self, path: str, version: int, index: int) -> None:
-        if path == paths.ROOT:
-            raise BadPath("the root cannot be deleted")
-        node = self.check(path, version)
+    def delete(self, path: str, version: int, index: int, ids: Ids = ()) -> None:
+        if path in SYSTEM:
+            if path == paths.ROOT:
+                raise BadPath("the root cannot be deleted")
+            raise BadArguments(f"{path} cannot be deleted")
+        node = self.nodes.get(path)
+        if node is None:
+            # It may be no path at all.
+            paths.check_form(path)
+        parent_path = paths.parent_of(path)
+        parent = self.nodes.get(parent_path)
+        if parent is not None and parent.acl is not None and not acls.allows(parent.acl, _DELETE, ids):
+            raise NoAuth(path)
+        if node is None:
+            raise NoNode(path)
+        if version != node.version and version != ANY_VERSION:
+            _check_version(path, version, node.version)
         if node.children:
             raise NotEmpty(path)
         self._remove(path, node, index)
 
-    def check(self, path: str, version: int) -> Node:
+    def check(self, path: str, version: int, ids: Ids = ()) -> Node:
         """The node at `path`, if it has that version."""
         node = self.nodes.get(path)
         if node is None:
-            paths.check_form(path)
-            raise NoNode(path)
+            raise self._no_node(path)
+        if node.acl is not None and not acls.allows(node.acl, _READ, ids):
+            raise NoAuth(path)
         if version != node.version and version != ANY_VERSION:
-            raise BadVersion(path)
+            _check_version(path, version, node.version)
         return node
 
     def guard(self, path: str, czxid: int) -> None:
@@ -301,16 +266,25 @@ class KeyTree:
         for path, model in wanted.items():
             if path not in nodes:
                 parent_path = paths.parent_of(path)
-                self._add(path, Node(model.data, index, stamp, 0), parent_path, nodes[parent_path], index)
-            elif nodes[path].data != model.data:
-                self.set(path, model.data, ANY_VERSION, index, stamp)
-            node = nodes[path]
-            if node.sequence < model.sequence:
-                if self._kept_to != _NEVER:
-                    # Neither of its two indices tells that a sequence has changed since.
-                    node = self._replace_by_copy(path, node)
-                self.sum += node.weight * _SEQUENCE * (model.sequence - node.sequence)
-                node.sequence = model.sequence
+                node = Node(model.data, index, stamp, 0)
+                node.acl = model.acl
+                node.ttl = model.ttl
+                self._add(path, node, parent_path, nodes[parent_path], index)
+            elif nodes[path].data != model.data and path != CONFIG:
+                self._set(path, nodes[path], model.data, index, stamp)
+            self._go_back_in_rare(path, nodes[path], model)
+
+    def configure(self, data: bytes, index: int, stamp: int) -> None:
+        """Write down who the members are, where their clients look for it."""
+        self._set(CONFIG, self.nodes[CONFIG], data, index, stamp)
+
+    def reap(self, path: str, czxid: int, stamp: int, index: int) -> None:
+        """Delete a container or a key that nobody set for its time, if it still is what it was and without children."""
+        node = self.nodes.get(path)
+        if node is None or node.czxid != czxid or node.children or not node.ttl:
+            return
+        if node.sequence > 0 if node.ttl == CONTAINER_TTL else stamp >= node.mtime + node.ttl:
+            self._remove(path, node, index)
 
     # Transactions
 
@@ -357,8 +331,8 @@ class KeyTree:
 
     def load(self, path: str, node: Node) -> None:
         """Put a saved node in its place, the root first. Raises ValueError when there is no place for it."""
-        _place(node, path)
-        if path == paths.ROOT and len(self.nodes) == 1:
+        node.place(path)
+        if path == paths.ROOT and not self.nodes:
             self.nodes[path] = node
             self.sum = node.share()
             return
@@ -374,6 +348,8 @@ class KeyTree:
         assert self._undo is None
         self.nodes = other.nodes
         self.ephemerals = other.ephemerals
+        self.containers = other.containers
+        self.ttls = other.ttls
         self.sum = other.sum
         self.changes.clear()
         self._kept_to = _NEVER
@@ -384,16 +360,55 @@ class KeyTree:
 
     # Inside
 
-    def _create_ancestors(self, path: str, index: int, stamp: int) -> Node:
+    def _go_back_in_rare(self, path: str, node: Node, model: Node) -> None:
+        """Make the node's list and lifetime those of the model, and its sequence no less."""
+        if node.acl is not model.acl or node.ttl != model.ttl:
+            node = self._keep_unmarked(path, node)
+            self.sum -= node.weight * node.rare()
+            if node.acl is not model.acl:
+                node.acl = model.acl
+                node.aversion += 1
+            if node.ttl != model.ttl:
+                self.containers.discard(path)
+                self.ttls.discard(path)
+                node.ttl = model.ttl
+                if node.ttl:
+                    (self.containers if node.ttl == CONTAINER_TTL else self.ttls).add(path)
+            self.sum += node.weight * node.rare()
+        if node.sequence < model.sequence:
+            node = self._keep_unmarked(path, node)
+            self.sum += node.weight * SEQUENCE * (model.sequence - node.sequence)
+            node.sequence = model.sequence
+
+    def _no_node(self, path: str) -> Exception:
+        """What to raise for a key that is not there."""
+        paths.check_form(path)
+        return NoNode(path)
+
+    def _number(self, prefix: str, parent: Node | None, int32: int) -> tuple[int, str]:
+        """The number of a sequential key, and its path."""
+        number = 0 if parent is None else parent.sequence
+        while True:
+            shown = (number + 2**31) % 2**32 - 2**31 if int32 else number
+            path = f"{prefix}{shown:0{paths.SEQUENCE_DIGITS}}"
+            # Somebody may have taken the name by hand. To fail would be to fail for ever.
+            if path not in self.nodes:
+                return number, path
+            number += 1
+
+    def _create_ancestors(self, path: str, index: int, stamp: int, ids: Ids, acl: Acl | None) -> Node:
         """Create what is missing above a legal path, top first; returns the parent."""
         above = paths.ancestors_of(path)
         first = next(place for place, ancestor in enumerate(above) if ancestor not in self.nodes)
         parent_path = above[first - 1]
         parent = self.nodes[parent_path]
+        if not acls.allows(parent.acl, _CREATE, ids):
+            raise NoAuth(path)
         if parent.owner:
             raise NoChildrenForEphemerals(parent_path)
         for ancestor in above[first:]:
             node = Node(b"", index, stamp, 0)
+            node.acl = acl
             self._add(ancestor, node, parent_path, parent, index)
             parent_path, parent = ancestor, node
         return parent
@@ -408,12 +423,31 @@ class KeyTree:
         node.path = path
         node.weight = weight = crc32c(path.encode()) << 1 | 1
         self.sum += weight * (
-            _NEW_INDEX * index + _NEW_STAMP * node.ctime + _OWNER * node.owner + _DATA * crc32c(node.data)
-        ) + parent.weight * (_CVERSION + _PZXID * (index - parent.pzxid))
+            NEW_INDEX * index + NEW_STAMP * node.ctime + OWNER * node.owner + DATA * crc32c(node.data)
+        ) + parent.weight * (NEW_CHILD + PZXID * (index - parent.pzxid))
+        if node.acl is not None or node.ttl:
+            self.sum += weight * node.rare()
         parent.cversion += 1
+        parent.sequence += 1
         parent.pzxid = index
-        self.changes.append((CREATED, path))
+        self.changes.append((CREATED, path, node.acl, parent.acl))
         return parent
+
+    def _set(self, path: str, node: Node, data: bytes, index: int, stamp: int) -> Node:
+        if node.mzxid <= self._kept_to:
+            node = self._replace_by_copy(path, node)
+        self.sum += node.weight * (
+            MZXID * (index - node.mzxid)
+            + MTIME * (stamp - node.mtime)
+            + VERSION
+            + DATA * (crc32c(data) - crc32c(node.data))
+        )
+        node.data = data
+        node.mzxid = index
+        node.mtime = stamp
+        node.version += 1
+        self.changes.append((CHANGED, path, node.acl, None))
+        return node
 
     def _remove(self, path: str, node: Node, index: int) -> None:
         if self._undo is not None:
@@ -423,10 +457,14 @@ class KeyTree:
         if parent.pzxid <= self._kept_to:
             parent = self._replace_by_copy(parent_path, parent)
         self._unlink(path, node, parent)
-        self.sum += parent.weight * (_CVERSION + _PZXID * (index - parent.pzxid)) - node.share()
+        self.sum += parent.weight * (CVERSION + PZXID * (index - parent.pzxid)) - node.share()
         parent.cversion += 1
         parent.pzxid = index
-        self.changes.append((DELETED, path))
+        self.changes.append((DELETED, path, node.acl, parent.acl))
+
+    def _keep_unmarked(self, path: str, node: Node) -> Node:
+        """The node to change where neither of its two indices will tell that it has changed."""
+        return node if self._kept_to == _NEVER else self._replace_by_copy(path, node)
 
     def _replace_by_copy(self, path: str, node: Node) -> Node:
         if self._undo is not None:
@@ -446,6 +484,8 @@ class KeyTree:
                 self.ephemerals[node.owner] = {path}
             else:
                 owned.add(path)
+        if node.ttl:
+            (self.containers if node.ttl == CONTAINER_TTL else self.ttls).add(path)
 
     def _unlink(self, path: str, node: Node, parent: Node) -> None:
         del self.nodes[path]
@@ -456,8 +496,14 @@ class KeyTree:
             owned.discard(path)
             if not owned:
                 del self.ephemerals[node.owner]
+        if node.ttl:
+            (self.containers if node.ttl == CONTAINER_TTL else self.ttls).discard(path)
 
 
-def _place(node: Node, path: str) -> None:
-    node.path = path
-    node.weight = crc32c(path.encode()) << 1 | 1
+def _check_version(path: str, given: int, present: int) -> None:
+    """Raise BadVersion, unless the one given is what is left of the present one in 32 bits.
+
+    ZooKeeper's clients see no more of it.
+    """
+    if not (present > _INT32_MAX and -_INT32_MAX - 1 <= given <= _INT32_MAX and (present - given) % 2**32 == 0):
+        raise BadVersion(path)

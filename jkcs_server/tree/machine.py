@@ -16,11 +16,12 @@ from typing import Any, Protocol
 
 import msgpack
 
-from jkcs_client.protocol.errors import OK, DefiniteError, SessionExpired, Unimplemented
+from jkcs_client.protocol.errors import OK, BadArguments, DefiniteError, SessionExpired, Unimplemented
 from jkcs_client.protocol.messages import CLOSE
 from jkcs_server.tree import image
-from jkcs_server.tree.apply import WRITES
-from jkcs_server.tree.commands import EXPIRE, OPEN
+from jkcs_server.tree.acl import Acl, Ids, parse_ids
+from jkcs_server.tree.apply import WRITES, Write
+from jkcs_server.tree.commands import EXPIRE, IDENTIFIED, MOVE, OPEN, REAP
 from jkcs_server.tree.keytree import KeyTree
 from jkcs_server.tree.sessions import Outcome, Result, Session, Sessions
 from journal.errors import CorruptRecord
@@ -41,10 +42,17 @@ class Owner(Protocol):
 class Hooks(Protocol):
     """What the server wants to know while commands are applied. Called when the tree is at `index`."""
 
-    def on_event(self, kind: int, path: str, index: int) -> None:
-        """A key was created, changed or deleted; that its parent's list of children changed is implied."""
+    def on_event(self, kind: int, path: str, index: int, acl: Acl | None, parent_acl: Acl | None) -> None:
+        """A key was created, changed or deleted; that its parent's list of children changed is implied.
+
+        With the access control lists that the key and, unless it was only changed, its parent had at that moment.
+        """
 
     def on_opened(self, password: bytes, session_id: int, index: int) -> None: ...
+
+    def on_moved(self, session_id: int, nonce: bytes, index: int) -> None:
+        """A session's client has a new connection: the one that gave this nonce. Its writes go on from the
+        session's serial."""
 
     def on_ended(self, session_id: int, index: int, expired: bool) -> None:
         """A session was closed or has expired; its keys are gone, and their events have been told."""
@@ -150,6 +158,8 @@ class TreeMachine:
                 self._tell(session_id, serial, (SessionExpired.code, index, f"session {session_id}"))
             elif op == OPEN and session_id == 0:
                 self._open(arguments, index)
+            elif op == REAP and session_id == 0:
+                self._reap(arguments, index, entry)
         elif serial == session.serial + 1:
             if op == CLOSE:
                 self._close(session_id, serial, index)
@@ -159,6 +169,9 @@ class TreeMachine:
             # The cluster's own: clients count from 1.
             if op == EXPIRE and arguments == [entry.term]:
                 self._expire(session_id, index)
+            elif op == MOVE and len(arguments) == 1 and type(arguments[0]) is bytes:
+                self.sessions.move(session, index)
+                self._hooks.on_moved(session_id, arguments[0], index)
         else:
             # Sent twice, because its answer was lost or late. Behind a gap nothing is found, and nothing
             # is done: what is missing will come again, and this after it.
@@ -168,11 +181,12 @@ class TreeMachine:
 
     def _write(self, session: Session, op: object, acked: int, arguments: list[Any], index: int, stamp: int) -> None:
         write = WRITES.get(op) if type(op) is int else None
+        ids = session.ids
         outcome: Outcome
         try:
             if write is None:
-                raise Unimplemented(f"operation {op}" if type(op) is int else "an operation is an integer")
-            outcome = (OK, index, write(self.tree, session.id, arguments, index, stamp))
+                write, ids = _identified(op, arguments)
+            outcome = (OK, index, write(self.tree, session.id, arguments, index, stamp, ids))
         except DefiniteError as error:
             outcome = (error.code, index, error.detail)
         serial = session.serial + 1
@@ -184,12 +198,21 @@ class TreeMachine:
             owner.on_outcome(serial, *outcome)
 
     def _open(self, arguments: list[Any], index: int) -> None:
-        if len(arguments) != 2:
+        if len(arguments) not in (2, 3):
             return
-        password, timeout_ms = arguments
+        password, timeout_ms, *rest = arguments
         if type(password) is bytes and type(timeout_ms) is int and timeout_ms > 0:
-            self.sessions.open(index, password, timeout_ms)
+            try:
+                ids = parse_ids(rest[0]) if rest else ()
+            except BadArguments:
+                return
+            self.sessions.open(index, password, timeout_ms, ids)
             self._hooks.on_opened(password, index, index)
+
+    def _reap(self, arguments: list[Any], index: int, entry: Entry) -> None:
+        if len(arguments) == 3 and type(arguments[0]) is str and arguments[2] == entry.term:
+            self.tree.reap(arguments[0], arguments[1], entry.stamp, index)
+            self._tell_changes(index)
 
     def _close(self, session_id: int, serial: int, index: int) -> None:
         self._end(session_id, index)
@@ -209,14 +232,22 @@ class TreeMachine:
     def _tell_changes(self, index: int) -> None:
         changes = self.tree.changes
         on_event = self._hooks.on_event
-        for kind, path in changes:
-            on_event(kind, path, index)
+        for kind, path, acl, parent_acl in changes:
+            on_event(kind, path, index, acl, parent_acl)
         changes.clear()
 
     def _tell(self, session_id: int, serial: int, outcome: Outcome) -> None:
         owner = self.owners.get(session_id)
         if owner is not None:
             owner.on_outcome(serial, *outcome)
+
+
+def _identified(op: object, arguments: list[Any]) -> tuple[Write, Ids]:
+    """The write of a command that says itself who asks, and who that is; takes it off the arguments."""
+    write = WRITES.get(op - IDENTIFIED) if type(op) is int else None
+    if write is None:
+        raise Unimplemented(f"operation {op}" if type(op) is int else "an operation is an integer")
+    return write, parse_ids(arguments.pop() if arguments else None)
 
 
 def _make_unpacker() -> Any:

@@ -13,8 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from crc32c import crc32c
+from msgpack import packb
 
 from jkcs_client.protocol.messages import REQUESTS_IN_FLIGHT_MAX
+from jkcs_server.tree.acl import Ids
+from jkcs_server.tree.commands import MOVE_SERIALS
 
 REPLIES_KEPT_MAX = REQUESTS_IN_FLIGHT_MAX
 """Replies a session keeps. Part of what all replicas must do alike: it may only change together with the
@@ -35,16 +38,19 @@ _INDEX = 0x9B40E2F7A6C3D15
 _REPLIES = 0xE16D9A583BF7C4F
 _OLDEST = 0x50F3C7E9D2816AD
 _PASSWORD = 0x86B2D4A7E5F190F
+_IDS = 0x3D5A92E8C7041BF
 
 
 class Session:
     """One session. Readers must not keep it: it may be replaced by the next command."""
 
-    __slots__ = ("id", "index", "password", "replies", "serial", "share_counted", "timeout_ms")
+    __slots__ = ("id", "ids", "index", "password", "replies", "serial", "share_counted", "timeout_ms")
 
-    def __init__(self, session_id: int, password: bytes, timeout_ms: int) -> None:
+    def __init__(self, session_id: int, password: bytes, timeout_ms: int, ids: Ids = ()) -> None:
         self.id = session_id
         """Index of the command that opened it."""
+        self.ids = ids
+        """Who its client was then; a write of somebody else says so itself."""
         self.password = password
         self.timeout_ms = timeout_ms
         self.serial = 0
@@ -69,6 +75,7 @@ class Session:
             + _SERIAL * self.serial
             + _INDEX * self.index
             + _PASSWORD * crc32c(self.password)
+            + (_IDS * crc32c(packb(self.ids)) if self.ids else 0)
             + (_REPLIES * len(replies) + _OLDEST * replies[0][1] if replies else 0)
         )
 
@@ -85,13 +92,19 @@ class Session:
         if len(replies) > REPLIES_KEPT_MAX:
             del replies[0]
 
+    def move(self, index: int) -> None:
+        """Whatever is on its way with the next serials will find a gap before it."""
+        self.serial += MOVE_SERIALS
+        self.index = index
+        self.replies.clear()
+
     def outcome_of(self, serial: int) -> Outcome | None:
         """What became of a write applied before; None when that is forgotten, or it has not been applied."""
         place = len(self.replies) - 1 - (self.serial - serial)
         return self.replies[place] if 0 <= place < len(self.replies) else None
 
     def copy(self) -> Session:
-        twin = Session(self.id, self.password, self.timeout_ms)
+        twin = Session(self.id, self.password, self.timeout_ms, self.ids)
         twin.serial = self.serial
         twin.index = self.index
         twin.replies = self.replies.copy()
@@ -128,9 +141,9 @@ class Sessions:
         """In the order in which they were opened."""
         return self.by_id.values()
 
-    def open(self, session_id: int, password: bytes, timeout_ms: int) -> None:
+    def open(self, session_id: int, password: bytes, timeout_ms: int, ids: Ids = ()) -> None:
         assert session_id not in self.by_id, session_id
-        self.add(Session(session_id, password, timeout_ms))
+        self.add(Session(session_id, password, timeout_ms, ids))
 
     def add(self, session: Session) -> None:
         self.by_id[session.id] = session
@@ -145,6 +158,13 @@ class Sessions:
         if session.index <= self._kept_to:
             session = self.by_id[session.id] = session.copy()
         session.remember(index, acked, outcome)
+        self._uncounted.add(session.id)
+
+    def move(self, session: Session, index: int) -> None:
+        """`Session.move`, likewise."""
+        if session.index <= self._kept_to:
+            session = self.by_id[session.id] = session.copy()
+        session.move(index)
         self._uncounted.add(session.id)
 
     def sum(self) -> int:

@@ -16,6 +16,7 @@ from time import process_time
 import msgpack
 
 from jkcs_client.protocol.messages import CREATE, SET
+from jkcs_server.tree.acl import Acl
 from jkcs_server.tree.commands import OPEN
 from jkcs_server.tree.machine import TreeMachine
 from journal.record import make_entry
@@ -30,9 +31,11 @@ VALUE = bytes(100)
 class Nobody:
     """Hooks that tell nobody."""
 
-    def on_event(self, kind: int, path: str, index: int) -> None: ...
+    def on_event(self, kind: int, path: str, index: int, acl: Acl | None, parent_acl: Acl | None) -> None: ...
 
     def on_opened(self, password: bytes, session_id: int, index: int) -> None: ...
+
+    def on_moved(self, session_id: int, nonce: bytes, index: int) -> None: ...
 
     def on_ended(self, session_id: int, index: int, expired: bool) -> None: ...
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jkcs_client.protocol import errors, messages
-from jkcs_server.tree.commands import EXPIRE, OPEN
+from jkcs_server.tree.commands import EXPIRE, IDENTIFIED, MOVE, MOVE_SERIALS, OPEN, REAP
 
 Answer = tuple[int, Any]
 """Code, and the fields of the answer (a tuple) or the detail (a text)."""
@@ -25,6 +25,11 @@ class Failed(Exception):
         super().__init__(detail)
         self.code = error.code
         self.detail = detail
+
+
+OPEN_ACL = ((31, "world", "anyone"),)
+READ, WRITE, CREATE, DELETE, ADMIN = 1, 2, 4, 8, 16
+SYSTEM = ("/", "/zookeeper", "/zookeeper/config", "/zookeeper/quota")
 
 
 @dataclass
@@ -41,6 +46,9 @@ class ModelKey:
     version: int = 0
     cversion: int = 0
     next_number: int = 0
+    acl: tuple[tuple[int, str, str], ...] = OPEN_ACL
+    aversion: int = 0
+    ttl: int = 0
 
 
 @dataclass
@@ -49,6 +57,7 @@ class ModelSession:
 
     password: bytes
     timeout_ms: int
+    ids: Any = ()
     serial: int = 0
     replies: dict[int, Answer] = field(default_factory=dict)
 
@@ -57,8 +66,13 @@ class ModelTree:
     """Commands in, answers out. `events` are those of the last command: (kind, path), in order."""
 
     def __init__(self) -> None:
-        self.keys = {"/": ModelKey(b"", 0, 0, 0, 0, 0)}
+        self.keys = {path: ModelKey(b"", 0, 0, 0, 0, 0) for path in SYSTEM}
+        self.keys["/"].cversion = -1
+        self.keys["/zookeeper"].cversion = -2
+        self.keys["/zookeeper/config"].aversion = -1
+        self.keys["/zookeeper/config"].acl = ((READ, "world", "anyone"),)
         self.sessions: dict[int, ModelSession] = {}
+        self.ids: Any = ()
         self.events: list[tuple[int, str]] = []
 
     # Reading
@@ -71,7 +85,7 @@ class ModelTree:
     def stat(self, path: str) -> tuple[int, ...]:
         key = self.keys[path]
         of_data = (key.version, key.cversion, key.owner, len(key.data), len(self.children(path)))
-        return (key.czxid, key.mzxid, key.pzxid, key.ctime, key.mtime, *of_data)
+        return (key.czxid, key.mzxid, key.pzxid, key.ctime, key.mtime, *of_data, key.aversion, key.ttl)
 
     def children(self, path: str) -> list[str]:
         """Sorted names."""
@@ -93,10 +107,19 @@ class ModelTree:
         if op == OPEN and session_id == 0:
             self.sessions[index] = ModelSession(*arguments)
             return errors.OK, (index,)
+        if op == REAP and session_id == 0:
+            if term in (None, arguments[2]):
+                self._reap(index, stamp, arguments[0], arguments[1])
+            return None
         session = self.sessions.get(session_id)
         if op == EXPIRE and serial == 0:
             if session is not None and term in (None, arguments[0]):
                 self._end(session_id, index)
+            return None
+        if op == MOVE and serial == 0:
+            if session is not None:
+                session.serial += MOVE_SERIALS
+                session.replies.clear()
             return None
         if session is None:
             return errors.SessionExpired.code, f"session {session_id}"
@@ -116,6 +139,13 @@ class ModelTree:
                 del session.replies[number]
         return answer
 
+    def _reap(self, index: int, stamp: int, path: str, czxid: int) -> None:
+        key = self.keys.get(path)
+        if key is None or key.czxid != czxid or self.children(path):
+            return
+        if (key.ttl == -1 and key.next_number) or (key.ttl > 0 and stamp - key.mtime >= key.ttl):
+            self._remove(path, index)
+
     def _end(self, session_id: int, index: int) -> None:
         for path in self.owned_by(session_id):
             self._remove(path, index)
@@ -123,6 +153,9 @@ class ModelTree:
 
     def _write(self, index: int, stamp: int, session_id: int, op: int, arguments: list[Any]) -> Answer:
         before = copy.deepcopy(self.keys)
+        self.ids = self.sessions[session_id].ids
+        if isinstance(op, int) and op >= IDENTIFIED:
+            op, self.ids, arguments = op - IDENTIFIED, arguments[-1], arguments[:-1]
         try:
             if op == messages.MULTI:
                 return errors.OK, (self._multi(index, stamp, session_id, arguments),)
@@ -153,26 +186,43 @@ class ModelTree:
             messages.DELETE: (str, int),
             messages.CHECK: (str, int),
             messages.GUARD: (str, int),
+            messages.SET_ACL: (str, tuple, int),
         }
         if op not in shapes:
             raise Failed(errors.Unimplemented, f"operation {op}")
+        acl: Any = OPEN_ACL
+        ttl: Any = 0
+        if op == messages.CREATE and len(arguments) == 5:
+            *arguments, acl, ttl = arguments
+        if op == messages.SET_ACL and len(arguments) == 3:
+            acl = arguments[1] = arguments[1] if arguments[1] is not None else OPEN_ACL
         if tuple(type(argument) for argument in arguments) != shapes[op]:
             raise Failed(errors.BadArguments, "wrong arguments")
         path = arguments[0]
         if op == messages.CREATE:
-            return self._create(index, stamp, session_id, path, arguments[1], arguments[2])
+            _check_lifetime(arguments[2], ttl)
+            return self._create(index, stamp, session_id, path, arguments[1], arguments[2], acl or OPEN_ACL, ttl)
         _check_path(path)
         if op == messages.GUARD:
             if path not in self.keys or self.keys[path].czxid != arguments[1]:
                 raise Failed(errors.Fenced, path)
             return ()
-        if op == messages.DELETE and path == "/":
-            raise Failed(errors.BadPath, path)
+        if op == messages.DELETE:
+            if path in SYSTEM:
+                raise Failed(errors.BadPath if path == "/" else errors.BadArguments, path)
+            if _parent(path) in self.keys:
+                self._need(DELETE, _parent(path), path)
         if path not in self.keys:
             raise Failed(errors.NoNode, path)
         key = self.keys[path]
-        if arguments[-1] not in (messages.ANY_VERSION, key.version):
+        if op != messages.DELETE:
+            self._need({messages.SET: WRITE, messages.CHECK: READ, messages.SET_ACL: ADMIN}[op], path, path)
+        present = key.aversion if op == messages.SET_ACL else key.version
+        if not _is_version(arguments[-1], present):
             raise Failed(errors.BadVersion, path)
+        if op == messages.SET_ACL:
+            key.acl, key.aversion = acl, key.aversion + 1
+            return (self.stat(path),)
         if op == messages.DELETE:
             if self.children(path):
                 raise Failed(errors.NotEmpty, path)
@@ -185,39 +235,56 @@ class ModelTree:
         return ()
 
     def _create(
-        self, index: int, stamp: int, session_id: int, path: str, data: bytes, flags: int
+        self, index: int, stamp: int, session_id: int, path: str, data: bytes, flags: int, acl: Any, ttl: int
     ) -> tuple[str, tuple[int, ...]]:
-        if not 0 <= flags <= 7:
-            raise Failed(errors.BadArguments, f"flags {flags}")
         sequential = bool(flags & messages.CreateFlag.SEQUENTIAL)
         _check_path(path + "0000000000" if sequential else path)
-        if path == "/" and not sequential:
-            raise Failed(errors.NodeExists, path)
         parent = path[: path.rindex("/")] or "/"
         missing = [above for above in _above(parent) if above not in self.keys]
         if missing and not flags & messages.CreateFlag.PARENTS:
             raise Failed(errors.NoNode, parent)
         deepest = missing[0] if missing else None
         lowest = _parent(deepest) if deepest is not None else parent
+        self._need(CREATE, lowest, path)
+        if path in self.keys and not sequential:
+            raise Failed(errors.NodeExists, path)
         if self.keys[lowest].owner:
             raise Failed(errors.NoChildrenForEphemerals, lowest)
         for above in missing:
-            self._add(above, b"", 0, index, stamp)
+            self._add(above, b"", 0, index, stamp, acl)
         if sequential:
-            number = self.keys[parent].next_number
-            while f"{path}{number:010}" in self.keys:
-                number += 1
-            path = f"{path}{number:010}"
-            self.keys[parent].next_number = number + 1
-        if path in self.keys:
-            raise Failed(errors.NodeExists, path)
+            path = self._numbered(path, parent, bool(flags & messages.CreateFlag.INT32))
         ephemeral = bool(flags & messages.CreateFlag.EPHEMERAL)
-        self._add(path, data, session_id if ephemeral else 0, index, stamp)
+        self._add(path, data, session_id if ephemeral else 0, index, stamp, acl)
+        self.keys[path].ttl = -1 if flags & messages.CreateFlag.CONTAINER else ttl
         return path, self.stat(path)
 
-    def _add(self, path: str, data: bytes, owner: int, index: int, stamp: int) -> None:
-        self.keys[path] = ModelKey(data, index, index, index, stamp, stamp, owner)
+    def _numbered(self, prefix: str, parent: str, int32: bool) -> str:
+        number = self.keys[parent].next_number
+        while True:
+            shown = number
+            while int32 and shown > 2**31 - 1:
+                shown -= 2**32
+            path = f"{prefix}{shown:010}"
+            if path not in self.keys:
+                # The creation itself counts one.
+                self.keys[parent].next_number = number
+                return path
+            number += 1
+
+    def _need(self, permission: int, at: str, path: str) -> None:
+        if ("super", "") in self.ids:
+            return
+        for permissions, scheme, name in self.keys[at].acl:
+            # Addresses with a width are not looked at here: they have a test of their own.
+            if permissions & permission and ((scheme, name) == ("world", "anyone") or (scheme, name) in self.ids):
+                return
+        raise Failed(errors.NoAuth, path)
+
+    def _add(self, path: str, data: bytes, owner: int, index: int, stamp: int, acl: Any) -> None:
+        self.keys[path] = ModelKey(data, index, index, index, stamp, stamp, owner, acl=acl)
         self._children_changed(path, index)
+        self.keys[_parent(path)].next_number += 1
         self.events.append((messages.EventKind.CREATED, path))
 
     def _remove(self, path: str, index: int) -> None:
@@ -243,6 +310,20 @@ def _above(path: str) -> list[str]:
     """A path and all above it, the root first."""
     names = [] if path == "/" else _split(path)
     return ["/" + "/".join(names[:count]) for count in range(len(names) + 1)]
+
+
+def _is_version(given: int, present: int) -> bool:
+    wrapped = present
+    while wrapped > 2**31 - 1:
+        wrapped -= 2**32
+    return given in (messages.ANY_VERSION, present, wrapped)
+
+
+def _check_lifetime(flags: int, ttl: Any) -> None:
+    kinds = [flag for flag in (1, 8, 16) if flags & flag]
+    legal = 0 < ttl < 2**40 if kinds == [16] and type(ttl) is int else ttl == 0 and type(ttl) is int
+    if not 0 <= flags <= 63 or len(kinds) > 1 or not legal:
+        raise Failed(errors.BadArguments, f"flags {flags}, ttl {ttl}")
 
 
 def _check_path(path: str) -> None:

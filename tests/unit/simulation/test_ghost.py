@@ -6,6 +6,7 @@ import msgpack
 import pytest
 
 from jkcs_client.protocol.messages import CLOSE, CREATE, SET
+from jkcs_server.tree.acl import Acl
 from jkcs_server.tree.commands import EXPIRE, OPEN
 from jkcs_server.tree.machine import TreeMachine
 from journal.record import make_entry
@@ -18,8 +19,10 @@ from tests.simulation.trace import Violation
 class Silent:
     """Hooks that nobody listens to."""
 
-    def on_event(self, kind: int, path: str, index: int) -> None: ...
+    def on_event(self, kind: int, path: str, index: int, acl: Acl | None, parent_acl: Acl | None) -> None: ...
     def on_opened(self, password: bytes, session_id: int, index: int) -> None: ...
+    def on_moved(self, session_id: int, nonce: bytes, index: int) -> None: ...
+
     def on_ended(self, session_id: int, index: int, expired: bool) -> None: ...
 
 

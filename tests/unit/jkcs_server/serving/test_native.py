@@ -49,6 +49,7 @@ from jkcs_client.protocol.messages import (
 )
 from jkcs_server.serving.native import NativeConnection
 from jkcs_server.serving.watches import WatchHub
+from jkcs_server.tree.acl import Acl
 from jkcs_server.tree.commands import OPEN
 from jkcs_server.tree.machine import TreeMachine
 from journal.record import make_entry
@@ -90,6 +91,9 @@ class Desk:
     def join_round(self, connection: NativeConnection) -> int:
         return self.open_round
 
+    def now(self) -> float:
+        return 0.0
+
     def touch(self, session: int) -> None:
         self.touched.append(session)
 
@@ -106,13 +110,16 @@ class Desk:
     def status(self) -> dict[str, Any]:
         return {"node": self.node}
 
-    def on_event(self, kind: int, path: str, index: int) -> None:
-        self.hub.on_event(kind, path, index)
+    def on_event(self, kind: int, path: str, index: int, acl: Acl | None, parent_acl: Acl | None) -> None:
+        self.hub.on_event(kind, path, index, acl, parent_acl)
 
     def on_opened(self, password: bytes, session_id: int, index: int) -> None:
         assert self.connection is not None
         self.machine.owners[session_id] = self.connection
         self.connection.attached(session_id, password, 10_000, 0, fresh=True)
+
+    def on_moved(self, session_id: int, nonce: bytes, index: int) -> None:
+        """No native client asks for it."""
 
     def on_ended(self, session_id: int, index: int, expired: bool) -> None:
         assert self.connection is not None
@@ -164,6 +171,9 @@ class Client:
 
     def is_local(self) -> bool:
         return False
+
+    def identities(self) -> tuple[tuple[str, str], ...]:
+        return (("ip", "192.0.2.1"),)
 
     def send(self, *messages: Any) -> None:
         self.connection.receive(frame([pack(message) for message in messages]))

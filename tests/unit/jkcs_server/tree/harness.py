@@ -9,6 +9,7 @@ from typing import Any
 import msgpack
 
 from jkcs_client.protocol.messages import ANY_VERSION, CHECK, CLOSE, CREATE, DELETE, GUARD, MULTI, SET
+from jkcs_server.tree.acl import Acl
 from jkcs_server.tree.commands import EXPIRE, OPEN
 from jkcs_server.tree.machine import TreeMachine
 from journal.record import make_entry
@@ -25,11 +26,14 @@ class Notebook:
     def __init__(self) -> None:
         self.notes: list[tuple[Any, ...]] = []
 
-    def on_event(self, kind: int, path: str, index: int) -> None:
+    def on_event(self, kind: int, path: str, index: int, acl: Acl | None, parent_acl: Acl | None) -> None:
         self.notes.append(("event", int(kind), path, index))
 
     def on_opened(self, password: bytes, session_id: int, index: int) -> None:
         self.notes.append(("opened", password, session_id, index))
+
+    def on_moved(self, session_id: int, nonce: bytes, index: int) -> None:
+        self.notes.append(("moved", session_id, nonce, index))
 
     def on_ended(self, session_id: int, index: int, expired: bool) -> None:
         self.notes.append(("ended", session_id, index, expired))

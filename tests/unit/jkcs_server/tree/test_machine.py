@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from jkcs_client.protocol.errors import OK, BadArguments, BadVersion, SessionExpired, Unimplemented
 from jkcs_client.protocol.messages import CLOSE, CREATE, DELETE, MULTI, SET
+from jkcs_server.tree.acl import Acl
 from jkcs_server.tree.commands import EXPIRE, OPEN
 from jkcs_server.tree.keytree import CHANGED, CREATED, DELETED, EPHEMERAL, PARENTS
 from jkcs_server.tree.machine import TreeMachine
@@ -73,7 +74,7 @@ def test_machine_stands_at_the_command_when_it_tells() -> None:
     seen: list[tuple[int, str, object]] = []
 
     class Reader(Notebook):
-        def on_event(self, kind: int, path: str, index: int) -> None:
+        def on_event(self, kind: int, path: str, index: int, acl: Acl | None, parent_acl: Acl | None) -> None:
             seen.append((machine.applied, path, machine.tree.nodes[path].data))
 
     machine = TreeMachine(Reader())

@@ -1,0 +1,486 @@
+"""One client's connection in ZooKeeper's protocol, without I/O.
+
+Bytes come in through `receive`, answers and events go out through a `Sink`, in one order (see `lane`). Writes go
+through the log, with serials that this side gives; reads are answered from the tree of this server, as ZooKeeper does.
+What records look like and what they mean is said in `zookeeper_writes` and `zookeeper_reads`.
+
+A client that comes back has its session moved by a command of its own (`Desk.move`), which makes whatever its earlier
+connection left in flight void: this protocol cannot say which writes those were.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections import deque
+from typing import Any
+
+from jkcs_client.protocol import zookeeper as zk
+from jkcs_client.protocol.errors import OK, AuthFailed, JkcsError, ProtocolError, SessionExpired
+from jkcs_client.protocol.framing import pack
+from jkcs_client.protocol.jute import CONNECT, FAULTS, INT, REQUEST, read_buffer, read_int, read_text
+from jkcs_client.protocol.messages import CLOSE, REQUESTS_IN_FLIGHT_MAX
+from jkcs_server.serving import zookeeper_answers as answers
+from jkcs_server.serving.connection import OUTGOING_BYTES_MAX, Desk, Sink
+from jkcs_server.serving.figures import Figures
+from jkcs_server.serving.lane import Lane
+from jkcs_server.serving.zookeeper_auth import with_credentials
+from jkcs_server.serving.zookeeper_reads import READS
+from jkcs_server.serving.zookeeper_reconfig import Reconfig
+from jkcs_server.serving.zookeeper_watches import ZooKeeperWatches
+from jkcs_server.serving.zookeeper_writes import WRITES, Multi
+from jkcs_server.tree.acl import READ, Acl, Ids, allows
+from jkcs_server.tree.commands import IDENTIFIED
+from jkcs_server.tree.keytree import KeyTree
+
+_LENGTH_BYTES = 4
+_NO_PASSWORD = bytes(zk.PASSWORD_BYTES)
+_TURNS_PER_SECOND = 4
+
+_unpack_int = INT.unpack_from
+_unpack_request = REQUEST.unpack_from
+
+Request = tuple[int, int, Any]
+"""Xid, operation and what it needs beyond: what waits in the lane."""
+
+# Waiting in the lane like requests, with numbers that are no operation's.
+_HELLO = -100
+_FAILED = -101
+
+
+class ZooKeeperConnection:
+    """A connection from its connect request to its end. `session` is 0 until that is answered."""
+
+    __slots__ = (
+        "_buffer",
+        "_desk",
+        "_flagged",
+        "_knows_read_only",
+        "_needed",
+        "_out",
+        "_paused",
+        "_pending",
+        "_proven",
+        "_sink",
+        "_told_turn",
+        "_with_ids",
+        "closed",
+        "figures",
+        "greeted",
+        "heard_turn",
+        "ids",
+        "lane",
+        "moved_turn",
+        "next_serial",
+        "nonce",
+        "session",
+        "timeout_ms",
+        "watches",
+    )
+
+    def __init__(self, desk: Desk, sink: Sink) -> None:
+        self._desk = desk
+        self._sink = sink
+        self._buffer = bytearray()
+        """The beginning of a frame; while the session is not there, everything behind the connect request."""
+        self._needed = _LENGTH_BYTES
+        """Bytes in the buffer without which there is nothing to be read."""
+        self._proven: Ids = sink.identities()
+        self.ids: Ids = self._proven
+        """Who the client is."""
+        self._with_ids = False
+        """Writes carry `ids`: they are not those that the session was opened with."""
+        self.greeted = False
+        """The connect request has come."""
+        self._knows_read_only = False
+        """The client sent the flag of servers that only read, and wants it in the answer."""
+        self._out: list[bytes] = []
+        self._flagged = False
+        """The desk will call `flush`."""
+        self._paused = False
+        self._pending: deque[tuple[int, int, Multi | None]] = deque()
+        """Xid and operation of the writes on their way, oldest first."""
+        self._told_turn = 0
+        """The desk's turn in which the leader was last asked to hear of this session."""
+        self.lane = Lane(self)
+        self.session = 0
+        self.timeout_ms = 0
+        self.next_serial = 0
+        self.nonce = b""
+        self.closed = False
+        self.heard_turn = desk.turn
+        self.moved_turn = desk.turn
+        self.watches = ZooKeeperWatches(desk.hub, self)
+        self.figures = Figures(desk.now())
+
+    @property
+    def tree(self) -> KeyTree:
+        return self._desk.machine.tree
+
+    # Bytes in.
+
+    def receive(self, data: bytes) -> None:
+        """Take what the client sent. What does not follow the protocol ends this connection, and no other."""
+        desk = self._desk
+        turn = desk.turn
+        if self.greeted:
+            # Not before: whoever sends its connect request a byte at a time has no more time for it than others.
+            self.heard_turn = turn
+        buffer = self._buffer
+        if buffer or self._is_waiting:
+            buffer += data
+            if not self._is_waiting:
+                if len(buffer) < self._needed:
+                    return
+                data = bytes(buffer)
+                buffer.clear()
+                self._read(data)
+        else:
+            self._read(data)
+        if self._out:
+            self.flush()
+        if self.closed:
+            return
+        if self.session and (turn - self._told_turn) * 1000 >= self.timeout_ms:
+            # Every request is a sign of life; a quarter of the timeout may pass until the leader hears of it.
+            self._told_turn = turn
+            desk.touch(self.session)
+            desk.join_round(self)
+        lane = self.lane
+        if not self._paused and (
+            (lane and (len(lane) > REQUESTS_IN_FLIGHT_MAX or desk.overloaded))
+            or (self._is_waiting and len(buffer) > zk.FRAME_BYTES_MAX)
+        ):
+            self._paused = True
+            self._sink.pause()
+
+    @property
+    def _is_waiting(self) -> bool:
+        """The connect request is not answered yet."""
+        return self.greeted and not self.session
+
+    def _read(self, data: bytes) -> None:
+        """Take the frames that are whole, and keep the rest."""
+        at, size, count, last = 0, len(data), 0, 0
+        needed = _LENGTH_BYTES
+        try:
+            while size - at >= _LENGTH_BYTES and not self._is_waiting:
+                (length,) = _unpack_int(data, at)
+                if not 0 < length <= zk.FRAME_BYTES_MAX:
+                    raise ProtocolError(f"a frame of {length} bytes")
+                end = at + _LENGTH_BYTES + length
+                if end > size:
+                    needed = _LENGTH_BYTES + length
+                    break
+                count += 1
+                last = at
+                self._take(data[at + _LENGTH_BYTES : end])
+                at = end
+                if self.closed:
+                    return
+        except FAULTS:
+            # A request without a head, or no request at all: ZooKeeper closes without a word, too.
+            self.close()
+            return
+        if at < size:
+            self._buffer += data[at:]
+            self._needed = needed
+        if count:
+            self.figures.came(count, self._desk.now())
+            if self.session:
+                _, op = _unpack_request(data, last + _LENGTH_BYTES)
+                self.figures.last_operation = zk.OP_NAMES.get(op, "NA")
+
+    def _take(self, body: bytes) -> None:
+        if not self.greeted:
+            self._hello(body)
+            return
+        xid, op = _unpack_request(body)
+        parse = WRITES.get(op)
+        try:
+            if parse is not None:
+                self._write(xid, op, parse(body, REQUEST.size, self.ids)[0], None)
+            elif op in READS:
+                self._read_request(xid, op, body)
+            else:
+                self._other(xid, op, body)
+        except FAULTS:
+            self._fail(xid, zk.MARSHALLING_ERROR)
+        except JkcsError as error:
+            self._fail(xid, answers.code_of(error.code))
+
+    # The connect request.
+
+    def _hello(self, body: bytes) -> None:
+        _, seen, timeout_ms, session = CONNECT.unpack_from(body)
+        password, at = read_buffer(body, CONNECT.size)
+        self._knows_read_only = len(body) > at
+        self.greeted = True
+        desk = self._desk
+        if desk.read_only:
+            # To be attached is to be up to date, and to be opened is a write: both need the log.
+            self.close()
+            return
+        if session:
+            desk.touch(session)
+        elif seen <= desk.machine.applied:
+            desk.open_session(self, max(timeout_ms, 0))
+            return
+        self.lane.round_read(desk.join_round(self), (0, _HELLO, (seen, timeout_ms, session, password)))
+
+    def _finish_hello(self, seen: int, timeout_ms: int, session_id: int, password: bytes) -> None:
+        """A round has passed: this server knows all that had happened when the client came."""
+        machine = self._desk.machine
+        if seen > machine.applied:
+            # It has seen what is not in this cluster. ZooKeeper says nothing either.
+            self.close()
+        elif not session_id:
+            self._desk.open_session(self, max(timeout_ms, 0))
+        else:
+            session = machine.sessions.get(session_id)
+            if session is None or not hmac.compare_digest(session.password, password):
+                self.denied(SessionExpired(f"session {session_id}"))
+            else:
+                self._desk.move(self, session_id)
+
+    def attached(self, session: int, password: bytes, timeout_ms: int, serial: int, *, fresh: bool) -> None:
+        """The session is there and this connection owns it."""
+        self.session = session
+        self.timeout_ms = timeout_ms
+        self.next_serial = serial + 1
+        self._told_turn = self._desk.turn
+        self._with_ids = not fresh and self._desk.machine.sessions[session].ids != self.ids
+        self._emit(answers.connected(session, timeout_ms, password, self._knows_read_only))
+        self.figures.answered += 1
+        if self._buffer:
+            data = bytes(self._buffer)
+            self._buffer.clear()
+            self._read(data)
+
+    def moved_again(self, serial: int) -> None:
+        """The session's serial has jumped: what was on its way will not be applied."""
+        if self._pending:
+            self.close()
+        else:
+            self.next_serial = serial + 1
+
+    def denied(self, error: JkcsError) -> None:
+        """There will be no session. A client that hears so makes a new one; only if its own is gone may it hear it."""
+        if isinstance(error, SessionExpired):
+            self._emit(answers.connected(0, 0, _NO_PASSWORD, self._knows_read_only))
+        self.close()
+
+    def refuse(self, error: JkcsError) -> None:
+        """The protocol has no words for it: a client that loses its connection comes back."""
+        self.close()
+
+    def close(self) -> None:
+        """Flush and close from this side."""
+        if not self.closed:
+            self.flush()
+            self.lost()
+            self._sink.close()
+
+    def lost(self) -> None:
+        """The connection is gone; the session lives on until it times out or comes back elsewhere."""
+        if not self.closed:
+            self.closed = True
+            self._desk.gone(self)
+
+    # Requests.
+
+    def _write(self, xid: int, op: int, command: tuple[Any, ...], multi: Multi | None) -> None:
+        if self._desk.read_only:
+            # What was proposed before may go through; elsewhere the client is answered.
+            self.close()
+            return
+        serial = self.next_serial
+        self.next_serial = serial + 1
+        self._pending.append((xid, op, multi))
+        native, *arguments = command
+        lane = self.lane
+        if not lane:
+            self.moved_turn = self._desk.turn
+        # The server that has the connection is told of each outcome as it is applied: none need be kept for it.
+        if self._with_ids and native != CLOSE:
+            packed = pack((native | IDENTIFIED, self.session, serial, serial - 1, *arguments, self.ids))
+        else:
+            packed = pack((native, self.session, serial, serial - 1, *arguments))
+        lane.write(serial, packed)
+
+    def _read_request(self, xid: int, op: int, body: bytes) -> None:
+        arguments, _ = READS[op][0](body, REQUEST.size)
+        lane = self.lane
+        if op == zk.SYNC:
+            lane.round_read(self._desk.join_round(self), (xid, op, arguments))
+        elif lane:
+            lane.local_read((xid, op, arguments))
+        else:
+            self.answer((xid, op, arguments))
+
+    def _other(self, xid: int, op: int, body: bytes) -> None:
+        if op == zk.PING:
+            # Answered by the leader's word, so that a client may count on its session from when it sent this.
+            self._told_turn = self._desk.turn
+            self._desk.touch(self.session)
+            self.lane.round_read(self._desk.join_round(self), (zk.PING_XID, op, ()))
+        elif op == zk.MULTI:
+            multi = Multi(body, REQUEST.size, self.ids)
+            self._write(xid, op, multi.command, multi)
+        elif op == zk.AUTH:
+            self._authenticate(xid, body)
+        elif op == zk.RECONFIG:
+            self._reconfigure(xid, body)
+        elif op == zk.SASL:
+            self._answer_and_close(xid, zk.AUTH_FAILED)
+        else:
+            self._answer_and_close(xid, zk.UNIMPLEMENTED)
+
+    def _authenticate(self, xid: int, body: bytes) -> None:
+        """Answered at once, whatever waits: it holds for what comes after it."""
+        _, at = read_int(body, REQUEST.size)
+        scheme, at = read_text(body, at)
+        credentials, at = read_buffer(body, at)
+        try:
+            ids = with_credentials(self.ids, scheme, credentials, self._proven, self._desk.super_digest)
+        except AuthFailed:
+            self._answer_and_close(xid, zk.AUTH_FAILED)
+            return
+        if ids != self.ids:
+            self.ids = ids
+            self._with_ids = True
+        self._emit(answers.error(xid, 0, OK))
+        self.figures.answered += 1
+
+    def _answer_and_close(self, xid: int, code: int) -> None:
+        self._emit(answers.error(xid, 0, code))
+        self.figures.answered += 1
+        self.close()
+
+    def _fail(self, xid: int, code: int) -> None:
+        """Answer with an error, when it is the request's turn."""
+        if self.lane:
+            self.lane.local_read((xid, _FAILED, code))
+        else:
+            self.answer((xid, _FAILED, code))
+
+    def _reconfigure(self, xid: int, body: bytes) -> None:
+        """Goes to the leader; what comes after it waits, because answers come in order."""
+        change = Reconfig(body, REQUEST.size)
+        request = (xid, zk.RECONFIG, change)
+
+        def done() -> None:
+            if not self.closed:
+                self.lane.finish(request)
+                self.lane.drain(self._desk.confirmed_round)
+                self.flush()
+
+        self.lane.task(request)
+        change.run(self._desk, self.tree, self.ids, self._sink.is_local(), done)
+
+    # What the lane asks for (lane.Front).
+
+    def propose(self, request: Any) -> None:
+        self._desk.propose(request)
+
+    def answer(self, request: Any) -> None:
+        """Evaluate a read at this moment and answer it."""
+        if self.closed:
+            return
+        xid, op, arguments = request
+        zxid = self._desk.machine.applied
+        self.figures.answered += 1
+        read = READS.get(op)
+        try:
+            if read is not None:
+                self._emit(answers.reply(xid, zxid, read[1](self, *arguments)))
+            else:
+                self._answer_other(xid, op, arguments, zxid)
+        except JkcsError as error:
+            self._emit(answers.error(xid, zxid, answers.code_of(error.code)))
+
+    def _answer_other(self, xid: int, op: int, arguments: Any, zxid: int) -> None:
+        if op == _FAILED:
+            self._emit(answers.error(xid, zxid, arguments))
+        elif op == zk.PING:
+            self._emit(answers.error(xid, zxid, OK))
+        elif op == zk.RECONFIG:
+            self._emit(answers.reply(xid, zxid, arguments.answer(self.tree)))
+        else:
+            assert op == _HELLO, op
+            self._finish_hello(*arguments)
+
+    # What the tree tells while it applies (tree.machine.Owner), and the hub (watches.Watcher).
+
+    def on_outcome(self, serial: int, code: int, index: int, result: Any) -> None:
+        lane = self.lane
+        if not lane.outcome(serial):
+            return
+        self.moved_turn = self._desk.turn
+        xid, op, multi = self._pending.popleft()
+        if multi is not None:
+            self._emit(_multi_answer(xid, multi, code, index, result))
+        elif code == OK:
+            self._emit(answers.outcome(op, xid, index, result))
+        else:
+            self._emit(answers.error(xid, index, answers.code_of(code)))
+        self.figures.answered += 1
+        if lane:
+            lane.drain(self._desk.confirmed_round)
+
+    def on_watch(self, watch_id: int, kind: int, path: str, index: int) -> None:
+        if self.watches.fired(watch_id, kind, path):
+            self.figures.notified += 1
+            self._emit(answers.event(kind, path, index))
+
+    def may_see(self, acl: Acl) -> bool:
+        return allows(acl, READ, self.ids)
+
+    def on_session_ended(self, index: int, *, expired: bool) -> None:
+        """The session is over: what it left unanswered will never happen. Closes the connection."""
+        self.close()
+
+    # Bytes out.
+
+    def emit(self, packed: bytes) -> None:
+        """Send an event that stands before the answer being made."""
+        self.figures.notified += 1
+        self._emit(packed)
+
+    def _emit(self, packed: bytes) -> None:
+        self._out.append(packed)
+        if not self._flagged:
+            self._flagged = True
+            self._desk.has_output(self)
+
+    def flush(self) -> None:
+        """Write everything that has gathered, at once."""
+        self._flagged = False
+        out = self._out
+        if not out or self.closed:
+            return
+        self._out = []
+        self._sink.write(out[0] if len(out) == 1 else b"".join(out))
+        figures = self.figures
+        figures.last_zxid = self._desk.machine.applied
+        if figures.is_due:
+            figures.left(self._desk.now())
+        if self._sink.unsent() > OUTGOING_BYTES_MAX:
+            # A client that does not read must not fill this server's memory.
+            self.lost()
+            self._sink.close()
+        elif self._paused and not self._is_waiting and len(self.lane) <= REQUESTS_IN_FLIGHT_MAX // 2:
+            self._paused = False
+            self._sink.resume()
+
+
+def _multi_answer(xid: int, multi: Multi, code: int, index: int, result: Any) -> bytes:
+    """Failures of its operations stand in the body; only what befell the whole is in the head."""
+    if code == OK:
+        return answers.reply(xid, index, answers.multi(multi.ops, result[0]))
+    place, colon, _ = result.partition(":")
+    if not colon or not place.isdigit() or int(place) >= len(multi.ops):
+        return answers.error(xid, index, answers.code_of(code))
+    failed = int(place)
+    if multi.code and failed == multi.steps - 1:
+        code = multi.code
+    return answers.reply(xid, index, answers.failed_multi(len(multi.ops), failed, answers.code_of(code)))
