@@ -41,6 +41,9 @@ LIMITS = (
 )
 STATS = tuple(f"/zookeeper/quota/@{below}/zookeeper_stats" for below in ("", "/a", "/b"))
 BOXES = (f"~/{BOX}1", f"~/a/{BOX}2")
+PERSISTENT = {"~": 1, "~/b": 0, "~/b/x": 1, "~/a/x": 1, "~/é": 0}
+"""Where persistent watches are set, in one mode each, and no others: ZooKeeper 3.8 mixes up two modes of the same
+session on one path, which 3.9 put right."""
 ALICE, BOB = digest("alice", "a"), digest("bob", "b")
 ACLS: tuple[Acl | None, ...] = (
     ((1, "world", "anyone"),),
@@ -134,6 +137,12 @@ def _target(random: Random) -> str:
     return "~/a" if path == "/" else path
 
 
+def _fresh(random: Random) -> str:
+    """What may be created by its name: no place of a sequence, see `deliberate.py`."""
+    path = _target(random)
+    return "~/b" if path in SEQUENCES else path
+
+
 def _data(random: Random) -> bytes | None:
     return random.choice((b"", b"v", b"value", b"\x00\xff" * 20, b"x" * 300, None))
 
@@ -149,7 +158,7 @@ def _version(random: Random) -> int:
 
 def _create(random: Random) -> Operation:
     fate = random.randrange(20)
-    path, data, acl = _target(random), _data(random), _acl(random)
+    path, data, acl = _fresh(random), _data(random), _acl(random)
     if fate == 0:
         return Operation("createContainer", random.choice(BOXES), data, 4, acl=acl)
     if fate == 1:
@@ -176,8 +185,8 @@ def _set_acl(random: Random) -> Operation:
 
 
 def _read(random: Random) -> Operation:
-    kind = random.choice(("getData", "exists", "getChildren", "getChildren2"))
-    return Operation(kind, _path(random), watch=random.randrange(5) < 2)
+    kind, path = random.choice(("getData", "exists", "getChildren", "getChildren2")), _path(random)
+    return Operation(kind, path, watch=path not in PERSISTENT and random.randrange(5) < 2)
 
 
 def _look(random: Random) -> Operation:
@@ -204,18 +213,21 @@ def _multi_read(random: Random) -> Operation:
 
 
 def _add_watch(random: Random) -> Operation:
-    return Operation(
-        "addWatch", _path(random), mode=random.choice((0, 0, 1, 1, 1, 2) if random.randrange(9) == 0 else (0, 1))
-    )
+    path = random.choice(tuple(PERSISTENT))
+    return Operation("addWatch", path, mode=PERSISTENT[path] if random.randrange(20) else 2)
 
 
 def _watch_change(random: Random) -> Operation:
-    return Operation(random.choice(("checkWatches", "removeWatches")), _path(random), mode=random.randint(1, 3))
+    kind, path = random.choice(("checkWatches", "removeWatches")), _path(random)
+    return Operation(kind, path, mode=3 if path in PERSISTENT else random.randint(1, 3))
 
 
 def _set_watches(random: Random) -> Operation:
     kind, sets = random.choice((("setWatches", 3), ("setWatches2", 5)))
-    paths = tuple(tuple(_path(random) for _ in range(random.choice((0, 0, 1, 2)))) for _ in range(sets))
+    once = tuple(path for path in PATHS if path not in PERSISTENT)
+    lasting = [tuple(path for path, mode in PERSISTENT.items() if mode == wanted) for wanted in (0, 1)]
+    choices = [once, once, once, *lasting][:sets]
+    paths = tuple(tuple(random.choice(some) for _ in range(random.choice((0, 0, 1, 2)))) for some in choices)
     return Operation(kind, ago=random.randint(0, 12), paths=paths)
 
 

@@ -81,6 +81,8 @@ class World:
         if step.connect == "again":
             seen.append(session.connect())
         elif step.connect == "impostor":
+            # ZooKeeper hangs up on the session's own client before it looks at the password; JKCS does not.
+            session.disconnect()
             impostor = Session(self._address)
             impostor.id = session.id
             seen.append(impostor.connect(password=WRONG_PASSWORD))
@@ -162,7 +164,7 @@ class Run:
             same = mine == theirs if mine or theirs else real.number == ours.number
             return None if same else (where, theirs or real, mine or ours)
         if type(real) is not type(ours):
-            return None if is_deliberate(step, where, real, ours) else (where, real, ours)
+            return None if is_deliberate(step.operations, real, ours) else (where, real, ours)
         if is_dataclass(real) and not isinstance(real, type):
             for field in fields(real):
                 one, two = getattr(real, field.name), getattr(ours, field.name)
@@ -173,9 +175,9 @@ class Run:
             for place, (one, two) in enumerate(zip(real, ours, strict=False)):
                 if found := self._differ(one, two, f"{where}[{place}]", step):
                     return found
-            same = len(real) == len(ours) or is_deliberate(step, where, real, ours)
+            same = len(real) == len(ours) or is_deliberate(step.operations, real, ours)
             return None if same else (f"{where} is of another length", real, ours)
-        return None if real == ours or is_deliberate(step, where, real, ours) else (where, real, ours)
+        return None if real == ours or is_deliberate(step.operations, real, ours) else (where, real, ours)
 
 
 def _sorted(seen: Sequence[Seen]) -> list[Seen]:
