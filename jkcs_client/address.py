@@ -1,4 +1,4 @@
-"""Where the servers are: `jkcs://host:port,host:port/chroot`, read into addresses and a chroot.
+"""Where the servers are: `jkcs://host:port,host:port/chroot`, read into addresses and a chroot; `jkcss://` with TLS.
 
 Names stay names here: they are resolved anew at each attempt to connect, by the dialer.
 """
@@ -12,6 +12,7 @@ from jkcs_client.paths import check_path
 from jkcs_client.protocol.errors import BadArguments, BadPath
 
 SCHEME = "jkcs://"
+TLS_SCHEME = "jkcss://"
 DEFAULT_PORT = 2181
 PORT_MAX = 65535
 
@@ -33,13 +34,17 @@ class Target:
     addresses: tuple[Address, ...]
     chroot: str
     """Goes before every path; "" or a legal path other than "/"."""
+    tls: bool = False
+    """Whether the URL asks for TLS."""
 
 
 def parse(url: str) -> Target:
     """Read a URL. Raises BadArguments naming the part that is wrong."""
-    if not isinstance(url, str) or not url.startswith(SCHEME):
-        raise BadArguments(f"a URL looks like {SCHEME}host:port,host:port/chroot, not {url!r}")
-    hosts, slash, rest = url.removeprefix(SCHEME).partition("/")
+    if not isinstance(url, str) or not url.startswith((SCHEME, TLS_SCHEME)):
+        raise BadArguments(
+            f"a URL looks like {SCHEME}host:port,host:port/chroot, or {TLS_SCHEME}... with TLS, not {url!r}"
+        )
+    hosts, slash, rest = url.partition("://")[2].partition("/")
     addresses = tuple(dict.fromkeys(_address(part.strip(), url) for part in hosts.split(",")))
     chroot = (slash + rest).rstrip("/")
     if chroot:
@@ -47,7 +52,7 @@ def parse(url: str) -> Target:
             check_path(chroot)
         except BadPath as error:
             raise BadArguments(f"chroot of {url!r}: {error.detail}") from None
-    return Target(addresses, chroot)
+    return Target(addresses, chroot, url.startswith(TLS_SCHEME))
 
 
 def _address(text: str, url: str) -> Address:

@@ -6,8 +6,10 @@ The façade over `session` and `keys`; joins them and owns the tasks. No rule an
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from random import Random
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +25,7 @@ from jkcs_client.keys import Keys
 from jkcs_client.lifecycle import State
 from jkcs_client.protocol.errors import BadArguments, JkcsError
 from jkcs_client.session import Session
+from jkcs_client.tls import context_for, securing
 
 SESSION_TIMEOUT = 10.0
 REQUEST_TIMEOUT = 10.0
@@ -35,6 +38,10 @@ def connect(
     *,
     session_timeout: float = SESSION_TIMEOUT,
     request_timeout: float = REQUEST_TIMEOUT,
+    tls: ssl.SSLContext | bool | None = None,
+    ca: str | Path | None = None,
+    certificate: str | Path | None = None,
+    key: str | Path | None = None,
     dialer: Dialer = dial_tcp,
     random: Random | None = None,
 ) -> Client:
@@ -45,18 +52,37 @@ def connect(
     `session_timeout`: how long the session, and what hangs on it, outlives a client that is not heard of; the
     server may change it. 0: no session, for a client that only reads. `request_timeout`: the deadline of calls
     that name none. `dialer` and `random` replace the way to a server and all chance, for tests.
+
+    TLS is spoken with a URL that begins with `jkcss://`, or when any of these is given: `ca`, a PEM file of whom to
+    believe instead of the system's authorities; `certificate` and `key`, what to show to a server that asks; `tls`,
+    True or an ssl.SSLContext that has all this. The server's certificate must name the host in the URL.
     """
     if not request_timeout > 0:
         raise BadArguments(f"request_timeout must be positive, not {request_timeout}")
     target = parse(url)
+    context = _tls_context(tls, target.tls, ca, certificate, key)
     return Client(
         target.addresses,
         target.chroot,
         session_timeout=session_timeout,
         request_timeout=request_timeout,
-        dialer=dialer,
+        dialer=dialer if context is None else securing(dialer, context),
         random=random or Random(),  # noqa: S311 - spreads load, guards no secret
     )
+
+
+def _tls_context(
+    tls: ssl.SSLContext | bool | None, asked_for: bool, *files: str | Path | None
+) -> ssl.SSLContext | None:
+    """The context to connect with, None without TLS. Raises BadArguments for what contradicts itself."""
+    given = any(file is not None for file in files)
+    if isinstance(tls, ssl.SSLContext):
+        if given:
+            raise BadArguments("tls is a context already: load ca, certificate and key into it")
+        return tls
+    if tls is False and (asked_for or given):
+        raise BadArguments(f"tls is False, but {'a file for it is given' if given else 'the URL asks for it'}")
+    return context_for(*files) if tls or asked_for or given else None
 
 
 class Client(Keys):

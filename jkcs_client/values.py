@@ -36,14 +36,14 @@ class Stat:
     """The session that the key ends with, or 0."""
     data_length: int
     num_children: int
-    aversion: int
-    """How often the access control list has been changed."""
-    ttl: float | None
-    """Seconds without a new value and without children after which the key goes, or None."""
-    container: bool
-    """Whether the key goes when its last child has gone."""
     index: int
     """The log index as of which all this is true: a watch with `since=index` misses nothing."""
+    aversion: int = 0
+    """How often the access control list has been changed."""
+    ttl: float | None = None
+    """Seconds without a new value and without children after which the key goes, or None."""
+    container: bool = False
+    """Whether the key goes when its last child has gone."""
 
     @classmethod
     def of(cls, fields: Any, index: int) -> Stat:
@@ -52,9 +52,9 @@ class Stat:
             raise ProtocolError(f"a stat has {len(STAT_FIELDS)} integers, got {fields!r:.200}")
         czxid, mzxid, pzxid, ctime, mtime, version, cversion, owner, length, children, aversion, ttl_ms = fields
         times = (ctime / MILLISECONDS, mtime / MILLISECONDS)
-        numbers = (version, cversion, owner, length, children, aversion)
+        numbers = (version, cversion, owner, length, children, index, aversion)
         ttl = ttl_ms / MILLISECONDS if ttl_ms > 0 else None
-        return cls(czxid, mzxid, pzxid, *times, *numbers, ttl, ttl_ms == CONTAINER_TTL, index)
+        return cls(czxid, mzxid, pzxid, *times, *numbers, ttl, ttl_ms == CONTAINER_TTL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from jkcs_client.protocol.messages import SESSION_TIMEOUT_MS_MAX, SESSION_TIMEOUT_MS_MIN
+from jkcs_server.serving.words import DEFAULT_WORDS, EVERY_WORD, WORDS
 from journal.addresses import (
     URL_PREFIX,
     Address,
     ConfigError,
     check_members,
     check_name,
+    check_peer_tls,
+    check_together,
+    is_loopback_host,
+    optional_path,
     parse_address,
     parse_peers,
     show_address,
@@ -32,6 +37,7 @@ DEFAULT_LISTEN: Address = ("127.0.0.1", 2181)
 DEFAULT_LIMITS = Limits()
 DEFAULT_TIMING = Timing()
 ENVIRONMENT_PREFIX = "JKCS_"
+CLIENT_AUTH = ("none", "want", "need")
 LOOPBACK = "loopback"
 ANYWHERE = "any"
 
@@ -68,6 +74,23 @@ class NodeConfig:
     """Those of `peers` that observe: they pull the log, serve reads and sessions, and do not vote."""
     pull_from: tuple[str, ...]
     """Whom this node pulls the log from while it observes, best first; empty leaves the choice to it."""
+    tls_certificate: Path | None
+    """With `tls_key`: clients may speak TLS. The files are read again when they change."""
+    tls_key: Path | None
+    tls_client_ca: Path | None
+    """Whose certificates of clients are believed."""
+    tls_client_auth: str
+    """Whether clients show a certificate: "none", "want" (checked if they do) or "need"."""
+    tls_only: bool
+    """Clients without TLS are refused."""
+    peer_tls_certificate: Path | None
+    """With `peer_tls_key` and `peer_tls_ca`: peers speak TLS, and each shows a certificate that names it."""
+    peer_tls_key: Path | None
+    peer_tls_ca: Path | None
+    insecure: bool
+    """Other machines may reach this node without TLS."""
+    four_letter_words: tuple[str, ...]
+    """Those of ZooKeeper's four-letter words that are answered; "*" stands for all."""
 
     def __init__(
         self,
@@ -87,6 +110,16 @@ class NodeConfig:
         join: bool = False,
         observers: Iterable[str] | str = (),
         pull_from: Iterable[str] | str = (),
+        tls_certificate: str | Path | None = None,
+        tls_key: str | Path | None = None,
+        tls_client_ca: str | Path | None = None,
+        tls_client_auth: str = "none",
+        tls_only: bool = False,
+        peer_tls_certificate: str | Path | None = None,
+        peer_tls_key: str | Path | None = None,
+        peer_tls_ca: str | Path | None = None,
+        insecure: bool = False,
+        four_letter_words: Iterable[str] | str = DEFAULT_WORDS,
     ) -> None:
         """Raises ConfigError for text that cannot be read; `check` looks at what the values mean."""
         if not str(data_dir):
@@ -108,6 +141,16 @@ class NodeConfig:
             "join": join,
             "observers": tuple(sorted(set(_names("observers", observers)))),
             "pull_from": tuple(_names("pull_from", pull_from)),
+            "tls_certificate": optional_path(tls_certificate),
+            "tls_key": optional_path(tls_key),
+            "tls_client_ca": optional_path(tls_client_ca),
+            "tls_client_auth": tls_client_auth,
+            "tls_only": tls_only,
+            "peer_tls_certificate": optional_path(peer_tls_certificate),
+            "peer_tls_key": optional_path(peer_tls_key),
+            "peer_tls_ca": optional_path(peer_tls_ca),
+            "insecure": insecure,
+            "four_letter_words": tuple(sorted(set(_names("four_letter_words", four_letter_words)))),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -136,11 +179,48 @@ class NodeConfig:
             raise ConfigError("history_events", f"{self.history_events} must be at least 1")
         if self.admin_from not in (LOOPBACK, ANYWHERE):
             raise ConfigError("admin_from", f"{self.admin_from!r} is neither {LOOPBACK!r} nor {ANYWHERE!r}")
+        self._check_tls()
+        for word in self.four_letter_words:
+            if word not in WORDS and word != EVERY_WORD:
+                raise ConfigError("four_letter_words", f"{word!r} is none of {', '.join(sorted(WORDS))}, and not *")
         for field, part in (("limits", self.limits), ("timing", self.timing)):
             try:
                 part.check()
             except ValueError as error:
                 raise ConfigError(field, str(error).removeprefix(f"{field}: ")) from None
+
+    def _check_tls(self) -> None:
+        check_together(tls_certificate=self.tls_certificate, tls_key=self.tls_key)
+        check_peer_tls(self.peer_tls_certificate, self.peer_tls_key, self.peer_tls_ca)
+        if self.tls_client_auth not in CLIENT_AUTH:
+            raise ConfigError("tls_client_auth", f"{self.tls_client_auth!r} is none of {', '.join(CLIENT_AUTH)}")
+        if (self.tls_client_auth != "none") != (self.tls_client_ca is not None):
+            raise ConfigError("tls_client_ca", "goes with tls_client_auth want or need, and they with it")
+        if self.tls_certificate is None and (self.tls_only or self.tls_client_ca is not None):
+            setting = "tls_only" if self.tls_only else "tls_client_ca"
+            raise ConfigError(setting, "needs tls_certificate and tls_key")
+
+    def check_exposure(self) -> None:
+        """Raise ConfigError when other machines could reach this node without TLS, unless it is told to be `insecure`.
+
+        Whoever opens the ports asks; nobody else needs to: a simulated network harms no one.
+        """
+        if self.insecure:
+            return
+        if not is_loopback_host(self.listen[0]) and not self.tls_only:
+            how = "tls_only" if self.tls_certificate is not None else "tls_certificate, tls_key and tls_only"
+            raise ConfigError("listen", _exposed("clients", self.listen, how))
+        if not is_loopback_host(self.peer_bind[0]) and self.peer_tls_certificate is None:
+            field = "peers" if self.peer_listen is None else "peer_listen"
+            how = "peer_tls_certificate, peer_tls_key and peer_tls_ca"
+            raise ConfigError(field, _exposed("peers", self.peer_bind, how))
+
+
+def _exposed(whom: str, address: Address, how: str) -> str:
+    return (
+        f"{show_address(address)} can be reached from other machines, and {whom} may come there without TLS: "
+        f"set {how}, or insecure where the network is trusted"
+    )
 
 
 # --- from flags, environment and file -------------------------------------------------------------------------
@@ -188,10 +268,14 @@ def _switch(name: str, value: object) -> bool:
     return word
 
 
+def _path(name: str, value: object) -> str | Path:
+    return value if isinstance(value, Path) else _text(name, value)
+
+
 _Parser = Callable[[str, object], Any]
 
 _SETTINGS: dict[str, _Parser] = {
-    "data_dir": lambda name, value: str(value) if isinstance(value, Path) else _text(name, value),
+    "data_dir": _path,
     "me": _text,
     "peers": lambda name, value: parse_peers(value),
     "listen": parse_address,
@@ -205,12 +289,22 @@ _SETTINGS: dict[str, _Parser] = {
     "join": _switch,
     "observers": lambda name, value: tuple(_names(name, value)),
     "pull_from": lambda name, value: tuple(_names(name, value)),
+    "tls_certificate": _path,
+    "tls_key": _path,
+    "tls_client_ca": _path,
+    "tls_client_auth": _text,
+    "tls_only": _switch,
+    "peer_tls_certificate": _path,
+    "peer_tls_key": _path,
+    "peer_tls_ca": _path,
+    "insecure": _switch,
+    "four_letter_words": lambda name, value: tuple(_names(name, value)),
     **{f"limits.{field.name}": _integer for field in fields(Limits)},
     **{f"timing.{field.name}": _number for field in fields(Timing)},
 }
 _TABLES = ("limits", "timing")
 _REQUIRED = ("data_dir", "me", "peers")
-NOT_SETTINGS = ("JKCS_CONFIG", "JKCS_LOG_LEVEL", "JKCS_URL")
+NOT_SETTINGS = ("JKCS_AUTH", "JKCS_CA", "JKCS_CERTIFICATE", "JKCS_CONFIG", "JKCS_KEY", "JKCS_LOG_LEVEL", "JKCS_URL")
 """Variables that mean something to the command line, not to a node."""
 
 # Kubernetes puts JKCS_SERVICE_HOST, JKCS_PORT, JKCS_PEERS_PORT_2182_TCP_ADDR and the like into every container

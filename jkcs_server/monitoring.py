@@ -59,7 +59,7 @@ class Monitoring:
             "preferred_leader": core.configuration.preferred,
             "configuration": self._configuration(),
             "journal": self._journal(),
-            "disk": self._disk_space(),
+            "disk": self.disk_space(),
             "election": self._election(),
             "queues": self._queues(),
             "followers": self._followers(),
@@ -97,7 +97,8 @@ class Monitoring:
             "bytes_since_snapshot": replica.snapshots.log_bytes,
         }
 
-    def _disk_space(self) -> dict[str, Any]:
+    def disk_space(self) -> dict[str, Any]:
+        """How full the data directory's disk is, and with what."""
         disk = self._disk
         sizes: dict[str, int] = {}
         for name in disk.names():

@@ -29,8 +29,10 @@ from jkcs_server.server import Edges, Server
 from jkcs_server.serving.connection import Sink
 from jkcs_server.serving.greeting import Undecided
 from jkcs_server.serving.listener import Listener
+from jkcs_server.serving.tls import ClientTls
 from journal.clock import wall_milliseconds
 from journal.peers.tcp import TcpNetwork
+from journal.peers.tls import PeerTls
 from journal.storage.disk import FileDisk
 from journal.storage.worker import ThreadWorker
 from journal.values import NodeId
@@ -43,6 +45,7 @@ logger = logging.getLogger("jkcs_server.node")
 HAND_OVER_SECONDS = 1.0
 """How long a stopping leader waits for another one."""
 UNSAFE = "acknowledged writes are lost when the machine fails. Never use this for real data."
+INSECURE = "where TLS is not set up, whoever reaches its ports reads and changes everything."
 GC_THRESHOLD = 50_000
 """Allocations between two young collections: the tree's keys live long, and looking at them often costs
 a fifth of a create."""
@@ -66,12 +69,15 @@ class Node:
         ports are chosen by the system.
         """
         config.check()
+        config.check_exposure()
         self.config = config
         self._peer_socket = peer_socket
         self.client_address: tuple[str, int] | None = None
         """Where clients connect, once started; the real port when the configured one is 0."""
         self._server: Server | None = None
         self._listener: Listener | None = None
+        self._client_tls: ClientTls | None = None
+        self._peer_tls: PeerTls | None = None
         self._disk: FileDisk | None = None
         self._workers: tuple[ThreadWorker, ...] = ()
         self._failure: asyncio.Future[None] | None = None
@@ -83,14 +89,15 @@ class Node:
         return cls(NodeConfig(data_dir, "n1", "n1=127.0.0.1:0", listen=listen))
 
     async def start(self) -> None:
-        """Recover, join the peers and listen for clients. Raises StorageError, OSError or PeerRefused, each
-        naming what cannot be used; whatever was opened by then is closed again."""
+        """Recover, join the peers and listen for clients. Raises CredentialsRefused, StorageError, OSError
+        or PeerRefused, each naming what cannot be used; whatever was opened by then is closed again."""
         loop = asyncio.get_running_loop()
         self._failure = loop.create_future()
         config = self.config
         try:
+            self._load_certificates()
             # Clients may connect from here on; they are answered once the server is there.
-            self._listener = Listener(self._accept)
+            self._listener = Listener(self._accept, self._client_tls)
             self.client_address = await self._listener.start(config.listen)
             if not config.fsync:
                 logger.warning("%s: fsync is OFF: %s", config.me, UNSAFE)
@@ -104,6 +111,28 @@ class Node:
             raise
         clients, peers = show_address(self.client_address), show_address(config.peer_bind)
         logger.info("%s serves clients on %s, peers on %s", config.me, clients, peers)
+
+    def _load_certificates(self) -> None:
+        """Raises CredentialsRefused."""
+        config = self.config
+        if config.insecure:
+            logger.warning("%s: insecure is set: %s", config.me, INSECURE)
+        if config.tls_certificate is not None and config.tls_key is not None:
+            self._client_tls = ClientTls(
+                config.tls_certificate,
+                config.tls_key,
+                client_ca=config.tls_client_ca,
+                client_auth=config.tls_client_auth,
+                only=config.tls_only,
+            )
+        self._peer_tls = PeerTls.given(config.peer_tls_certificate, config.peer_tls_key, config.peer_tls_ca)
+
+    def reload_certificates(self) -> None:
+        """Read the certificates again now, instead of when their files change. Those that cannot be used are logged,
+        and the ones before stay."""
+        for tls in (self._client_tls, self._peer_tls):
+            if tls is not None:
+                tls.reload()
 
     def _edges(self, loop: asyncio.AbstractEventLoop, disk: FileDisk) -> Edges:
         config = self.config
@@ -119,6 +148,7 @@ class Node:
             about=show_address(self.client_address),
             advertise=show_address(config.peers[config.me]),
             sock=self._peer_socket,
+            tls=self._peer_tls,
         )
         chance = random.Random(secrets.randbits(64))  # noqa: S311 - spreads election timeouts, guards nothing
         return Edges(loop, disk, sync, background, network, chance, wall_milliseconds, secrets.token_bytes)

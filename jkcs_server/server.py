@@ -17,8 +17,10 @@ from typing import Any
 
 from jkcs_client.protocol.errors import OK
 from jkcs_server.config import ANYWHERE, NodeConfig, show_address
+from jkcs_server.facts import ServerFacts
 from jkcs_server.monitoring import Monitoring
 from jkcs_server.serving.admin import AdminDesk, Handler
+from jkcs_server.serving.fourletter import answer
 from jkcs_server.serving.listener import ClientProtocol
 from jkcs_server.serving.requests import Requests
 from jkcs_server.serving.snapshots import SnapshotShelf
@@ -112,7 +114,23 @@ class Server:
         self._monitoring = Monitoring(
             self.replica, edges.disk, str(config.data_dir), config.timing.election_timeout, edges.scheduler.time
         )
+        self._answer_words()
         self._admit_administrators()
+
+    def _answer_words(self) -> None:
+        """Let the desk answer ZooKeeper's four-letter words."""
+        config, edges = self.config, self.edges
+        facts = ServerFacts(
+            config,
+            self.requests,
+            self._monitoring,
+            version=package_version(),
+            client_address=lambda: self.client_address,
+            connected=edges.network.connected,
+            now=edges.scheduler.time,
+            wall=edges.wall,
+        )
+        self.requests.on_word = lambda word: answer(word, facts, config.four_letter_words)
 
     def _admit_administrators(self) -> None:
         """Join what answers ADMIN requests to the desk that takes them."""

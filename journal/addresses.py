@@ -6,8 +6,10 @@ bad value was meant for.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 from journal.limits import VOTERS_MAX
@@ -58,6 +60,32 @@ def check_members(
         if address in owners:
             raise ConfigError("peers", f"{owners[address]} and {name} share the address {show_address(address)}")
         owners[address] = name
+
+
+def check_together(**paths: Path | None) -> None:
+    """Raise ConfigError, naming one that is missing, when some of these settings are given and some are not."""
+    missing = [name for name, path in paths.items() if path is None]
+    if missing and len(missing) < len(paths):
+        raise ConfigError(missing[0], f"is missing: {' and '.join(paths)} belong together")
+
+
+def check_peer_tls(certificate: Path | None, key: Path | None, ca: Path | None) -> None:
+    """Raise ConfigError unless a node has all that it takes to speak TLS with its peers, or nothing of it."""
+    check_together(peer_tls_certificate=certificate, peer_tls_key=key, peer_tls_ca=ca)
+
+
+def optional_path(value: str | Path | None) -> Path | None:
+    """A file that may be named; empty text names none."""
+    return Path(value) if value is not None and str(value) else None
+
+
+def is_loopback_host(host: str) -> bool:
+    """Whether what listens at `host` can be reached from its own machine alone. A name other than localhost is
+    taken for reachable: what it stands for may change."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def check_name(field: str, name: str) -> None:

@@ -10,7 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from journal.addresses import Address, ConfigError, check_members, check_name, parse_address, parse_peers, show_address
+from journal.addresses import (
+    Address,
+    ConfigError,
+    check_members,
+    check_name,
+    check_peer_tls,
+    optional_path,
+    parse_address,
+    parse_peers,
+    show_address,
+)
 from journal.limits import Limits, Timing
 from journal.values import Configuration, NodeId
 
@@ -39,6 +49,10 @@ class JournalConfig:
     """Those of `peers` that observe: they pull the log, answer every call, and do not vote."""
     pull_from: tuple[str, ...]
     """Whom this member pulls the log from if it observes, best first; empty leaves the choice to it."""
+    peer_tls_certificate: Path | None
+    """With `peer_tls_key` and `peer_tls_ca`: members speak TLS, and each shows a certificate that names it."""
+    peer_tls_key: Path | None
+    peer_tls_ca: Path | None
 
     def __init__(
         self,
@@ -52,6 +66,9 @@ class JournalConfig:
         peer_listen: Address | str | None = None,
         observers: Iterable[str] = (),
         pull_from: Iterable[str] = (),
+        peer_tls_certificate: str | Path | None = None,
+        peer_tls_key: str | Path | None = None,
+        peer_tls_ca: str | Path | None = None,
     ) -> None:
         """Raises ConfigError for text that cannot be read; `check` looks at what the values mean."""
         if not str(data_dir):
@@ -67,6 +84,9 @@ class JournalConfig:
             "peer_listen": None if peer_listen is None else parse_address("peer_listen", peer_listen),
             "observers": tuple(sorted(set(observers))),
             "pull_from": tuple(pull_from),
+            "peer_tls_certificate": optional_path(peer_tls_certificate),
+            "peer_tls_key": optional_path(peer_tls_key),
+            "peer_tls_ca": optional_path(peer_tls_ca),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -83,6 +103,7 @@ class JournalConfig:
         for name in self.pull_from:
             if name not in self.peers:
                 raise ConfigError("pull_from", f"{name!r} is not among the members {', '.join(self.peers)}")
+        check_peer_tls(self.peer_tls_certificate, self.peer_tls_key, self.peer_tls_ca)
         for field, part in (("limits", self.limits), ("timing", self.timing)):
             try:
                 part.check()

@@ -86,3 +86,11 @@ class IndexUnderflow(JournalError):
 
 class EventsLost(JournalError):
     """The reader of events was too slow for its queue: some are lost. Look at the state anew."""
+
+
+class TlsFailed(JournalError):
+    """A connection could not be secured, or did not stay so. The text is fit for the other side's log, too."""
+
+
+class CredentialsRefused(JournalError):
+    """A certificate, a key or a file of authorities cannot be used. The text names the file and says why."""

@@ -37,6 +37,7 @@ from journal.exactly_once import Results
 from journal.history import MACHINE, History
 from journal.levels import Consistency, Response
 from journal.peers.tcp import TcpNetwork
+from journal.peers.tls import PeerTls
 from journal.replica import Replica
 from journal.statemachine import StateMachine
 from journal.storage.disk import FileDisk
@@ -97,8 +98,8 @@ class Journal:
     # Running.
 
     async def start(self) -> None:
-        """Recover and join the others. Raises StorageError, OSError or PeerRefused, each naming what cannot be
-        used; whatever was opened by then is closed again. A journal is started once."""
+        """Recover and join the others. Raises CredentialsRefused, StorageError, OSError or PeerRefused, each
+        naming what cannot be used; whatever was opened by then is closed again. A journal is started once."""
         assert self._failure is None, "a journal is started once"
         loop = asyncio.get_running_loop()
         self._failure = loop.create_future()
@@ -135,6 +136,7 @@ class Journal:
             config.limits,
             advertise=show_address(config.peers[config.me]),
             sock=self._peer_socket,
+            tls=PeerTls.given(config.peer_tls_certificate, config.peer_tls_key, config.peer_tls_ca),
         )
         desk = Desk(
             self._machine,

@@ -191,6 +191,10 @@ class Replica:
         self.kick()
         return index
 
+    def wall(self) -> int:
+        """The stamp that this node, as leader, would give an entry now, if none before it has a later one."""
+        return self._wall()
+
     def propose_asking(self, payload: bytes, count: int, context: int, ack: int, machine: int = 0) -> bool:
         """Propose `count` commands as one entry and be told through `Owner.on_proposal_reply` when the leader has
         them in memory (`ack` RECEIVED) or on its disk (STORED). False when no leader can be reached."""

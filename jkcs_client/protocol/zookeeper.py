@@ -118,11 +118,6 @@ SYNC_CONNECTED = 3
 NO_ZXID = -1
 """Of an event that a server made up for watches that came back."""
 
-# What the owner of a key says that is not owned by a session.
-CONTAINER_OWNER = -(1 << 63)
-TTL_OWNER = -(1 << 56)
-"""Plus the milliseconds."""
-
 PASSWORD_BYTES = 16
 FRAME_BYTES_MAX = 0xFFFFF + 1024
 """One request, as `jute.maxbuffer` has it when nobody sets it, and room for what is around a value of that size."""

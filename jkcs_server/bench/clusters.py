@@ -1,17 +1,17 @@
-"""JKCS under load: a cluster that the benchmark starts itself, or one that runs already."""
+"""JKCS under load, over either of its protocols: a cluster that the benchmark starts, or one that runs already."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from jkcs_server.bench.line import Line
-from jkcs_server.bench.native import NativeLine, Parts
+from jkcs_server.bench import jute, native
+from jkcs_server.bench.line import Line, Wire
+from jkcs_server.bench.parts import Parts
 from jkcs_server.bench.subject import Address, Member, SubjectFailed
-from jkcs_server.bench.work import Kind
 from jkcs_server.cli.probe import ProbeFailed, ask_each, leader_of
 from jkcs_server.cli.processes import LocalCluster, ProcessFailed
 from jkcs_server.config import show_address
@@ -24,15 +24,11 @@ class OwnJkcs:
 
     name = JKCS
     folder = ""
-    lacks: tuple[Kind, ...] = ()
     ours = True
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, wire: Wire = Wire.NATIVE) -> None:
         self._cluster = LocalCluster(directory)
-        self._parts = Parts()
-
-    def line(self) -> Line:
-        return NativeLine(self._parts)
+        self.line = lines(wire)
 
     def members(self) -> list[Member]:
         return _members([node.client_address for node in self._cluster.nodes.values()])
@@ -61,16 +57,12 @@ class RunningJkcs:
     """A cluster that somebody else runs. See `Subject`."""
 
     name = JKCS
-    lacks: tuple[Kind, ...] = ()
     ours = False
 
-    def __init__(self, addresses: Sequence[Address], chroot: str = "") -> None:
+    def __init__(self, addresses: Sequence[Address], chroot: str = "", wire: Wire = Wire.NATIVE) -> None:
         self.folder = chroot
         self._addresses = list(addresses)
-        self._parts = Parts()
-
-    def line(self) -> Line:
-        return NativeLine(self._parts)
+        self.line = lines(wire)
 
     def members(self) -> list[Member]:
         return _members(self._addresses)
@@ -89,6 +81,15 @@ class RunningJkcs:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         pass
+
+
+def lines(wire: Wire) -> Callable[[], Line]:
+    """Makes the lines of one cluster."""
+    if wire is Wire.ZOOKEEPER:
+        parts = Parts(jute.part)
+        return lambda: jute.JuteLine(parts)
+    parts = Parts(native.part)
+    return lambda: native.NativeLine(parts)
 
 
 def _members(addresses: Sequence[Address]) -> list[Member]:

@@ -1,15 +1,16 @@
 """The closed loop: connections that always have so many requests in flight, and a clock at each end.
 
 Each connection keeps its window full: as many requests leave, in one write, as answers came in. Knows no
-wire protocol; bytes come from and go to a `Line`. Driven by `measure.py`.
+wire protocol; bytes come from and go to a `Line`. Driven by `measure.py`, `fanout.py` and `turnstile.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import cast
 
 from jkcs_server.bench.figures import Latencies
@@ -22,6 +23,8 @@ CONNECT_SECONDS = 10.0
 DRAIN_SECONDS = 30.0
 """How long the answers to requests that are under way may take once the load has stopped."""
 GOODBYE_SECONDS = 5.0
+SETUP_SECONDS = 120.0
+"""For preparing, checking and cleaning up, each."""
 
 
 class Meter:
@@ -29,8 +32,48 @@ class Meter:
 
     def __init__(self) -> None:
         self.answered = 0
+        self.notified = 0
+        """Watches that have told of their change."""
         self.latencies: Latencies | None = None
         """Where latencies go while it is measured; None otherwise."""
+        self.failure: LoadFailed | None = None
+        """Of the first connection that failed."""
+        self.on_progress: Callable[[], None] | None = None
+        """Called whenever one of the above has changed."""
+
+    def fail(self, failure: LoadFailed) -> None:
+        self.failure = self.failure or failure
+        self.progress()
+
+    def progress(self) -> None:
+        if self.on_progress is not None:
+            self.on_progress()
+
+    async def until(self, fact: Callable[[], bool], seconds: float) -> None:
+        """Wait for what only the meter tells; one waits at a time. Raises LoadFailed, also when it takes too long.
+
+        For many connections at once: no task is woken for each of them.
+        """
+        assert self.on_progress is None
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def look() -> None:
+            if done.done():
+                return
+            if self.failure is not None:
+                done.set_exception(self.failure)
+            elif fact():
+                done.set_result(None)
+
+        self.on_progress = look
+        look()
+        try:
+            async with asyncio.timeout(seconds):
+                await done
+        except TimeoutError:
+            raise LoadFailed(f"answers or events are still missing after {seconds:g} s") from None
+        finally:
+            self.on_progress = None
 
 
 class Connection(asyncio.Protocol):
@@ -85,19 +128,25 @@ class Connection(asyncio.Protocol):
         await asyncio.shield(self._idle)
 
     async def close(self) -> None:
-        """End the session, and then the connection."""
+        """End the session if it can be ended, and then the connection."""
+        with contextlib.suppress(LoadFailed):  # the session will expire by itself
+            await self.part()
+
+    async def part(self) -> None:
+        """End the session, and then the connection. Raises LoadFailed when the server does not confirm it."""
         transport = self._transport
         if transport is None or transport.is_closing():
-            return
+            raise LoadFailed("the connection was lost")
         self._leaving = True
         left = self._idle = self._loop.create_future()
         transport.write(self.line.goodbye())
         try:
             async with asyncio.timeout(GOODBYE_SECONDS):
                 await left
-        except (TimeoutError, LoadFailed):
-            pass  # the session will expire by itself
-        transport.abort()
+        except TimeoutError:
+            raise LoadFailed(f"the end of the session is not confirmed within {GOODBYE_SECONDS:g} s") from None
+        finally:
+            transport.abort()
 
     def abort(self) -> None:
         if self._transport is not None:
@@ -122,8 +171,10 @@ class Connection(asyncio.Protocol):
         if self._idle.done():
             # Nobody waits; the next to run or wait is told.
             self._idle = self._loop.create_future()
-        self._idle.set_exception(LoadFailed(f"{host}:{port}: {reason}"))
+        failure = LoadFailed(f"{host}:{port}: {reason}")
+        self._idle.set_exception(failure)
         self._idle.exception()  # looked at: it may come after the last one who waits
+        self._meter.fail(failure)
         self.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -133,20 +184,27 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             if self._leaving:
-                if not self._idle.done():
+                if self.line.parted(data) and not self._idle.done():
                     self._idle.set_result(None)
             elif not self._greeted:
                 self._greeted = self.line.greeted(data)
                 if self._greeted:
                     self._idle.set_result(None)
             else:
-                self._on_answers(self.line.answers(data))
+                self._on_data(data)
         except LoadFailed as error:
             self._fail(str(error))
 
+    def _on_data(self, data: bytes) -> None:
+        line, meter = self.line, self._meter
+        notified = line.notified
+        count = line.answers(data)
+        meter.notified += line.notified - notified
+        if count:
+            self._on_answers(count)
+        meter.progress()
+
     def _on_answers(self, count: int) -> None:
-        if not count:
-            return
         meter = self._meter
         meter.answered += count
         now = time.perf_counter()  # uvloop's own time counts whole milliseconds
@@ -168,8 +226,52 @@ class Connection(asyncio.Protocol):
         self._maybe_idle()
 
     def connection_lost(self, error: Exception | None) -> None:
-        if not self._leaving and not (self._idle.done() and self._idle.exception() is not None):
+        told = self._idle.done() and (self._leaving or self._idle.exception() is not None)
+        if not told:
             self._fail(f"the connection was lost: {error or 'closed by the server'}")
+
+
+@contextlib.asynccontextmanager
+async def opened(connections: Sequence[Connection]) -> AsyncIterator[None]:
+    """Open them for a while. Raises LoadFailed; none is left open however it ends."""
+    try:
+        await open_all(connections)
+        yield
+        await close_all(connections)
+    finally:
+        for connection in connections:
+            connection.abort()
+
+
+async def unless_lost(connections: Sequence[Connection], seconds: float) -> None:
+    """Let the load run; when a connection fails meanwhile, say so at once. Raises LoadFailed."""
+    waiting = [asyncio.ensure_future(connection.drained()) for connection in connections]
+    try:
+        done, _ = await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+        for each in done:
+            each.result()
+    finally:
+        for each in waiting:
+            each.cancel()
+
+
+async def limited(
+    connections: Sequence[Connection], works: Sequence[Work], window: int, seconds: float = SETUP_SECONDS
+) -> None:
+    """Do works that have a limit, one on each connection, to their end. Raises LoadFailed also for any error."""
+    for connection, work in zip(connections, works, strict=True):
+        connection.line.errors.clear()
+        connection.run(work, window)
+    await finish_all(connections, seconds)
+    for connection, work in zip(connections, works, strict=True):
+        if connection.line.errors:
+            reason, count = connection.line.errors.most_common(1)[0]
+            raise LoadFailed(f"{work.kind.value} in {work.folder or '/'}: {reason} ({count} times)")
+
+
+def errors_of(connections: Sequence[Connection]) -> Counter[str]:
+    """What all their lines complain of, added up."""
+    return sum((connection.line.errors for connection in connections), Counter[str]())
 
 
 async def open_all(connections: Sequence[Connection]) -> None:

@@ -1,14 +1,15 @@
 """What came out: latencies, rates, processor time, and how they compare with what was asked for.
 
-Pure arithmetic. Filled by `measure.py`, shown by `report.py`.
+Pure arithmetic. Filled by `measure.py` and what it calls, shown by `report.py`.
 """
 
 from __future__ import annotations
 
 import statistics
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from itertools import accumulate
 
@@ -41,6 +42,8 @@ class Figures:
     p50_ms: float | None = None
     p95_ms: float | None = None
     p99_ms: float | None = None
+    worst_ms: float | None = None
+    """Of several rounds, the worst of all."""
     server_us_per_op: float | None = None
     """Processor time, user and system, of all servers together."""
     load_percent: float | None = None
@@ -48,15 +51,37 @@ class Figures:
     seconds: float | None = None
     """Of a restart: from starting the processes until the last of them answers."""
     megabytes: float | None = None
-    """Of the memory cell: resident, of the largest server."""
+    """Of a memory cell: resident, of the largest server."""
+    megabytes_all: float | None = None
+    """Of a memory cell: resident, of all servers together."""
+    bytes_per_key: float | None = None
+    """Of a memory cell: by how much a server has grown for each key, on the average of all servers."""
+    load_seconds: float | None = None
+    """Of a memory cell: how long it took to create the keys."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """One round of one cell."""
+
+    figures: Figures = Figures()
+    errors: Counter[str] = field(default_factory=Counter)
+    """What went wrong, and how often. Anything here fails the cell."""
+
+
+def with_latencies(figures: Figures, latencies: Latencies) -> Figures:
+    """The same figures and how long it took."""
+    p50, p95, p99, worst = (1000 * each for each in latencies.percentiles((0.5, 0.95, 0.99, 1.0)))
+    return replace(figures, p50_ms=p50, p95_ms=p95, p99_ms=p99, worst_ms=worst)
 
 
 def medians(rounds: Sequence[Figures]) -> Figures:
-    """Figure by figure; a round that lacks a figure does not count for it."""
+    """Figure by figure, but the worst of the worst; a round that lacks a figure does not count for it."""
     found: dict[str, float | None] = {}
-    for field in fields(Figures):
-        values = [value for value in (getattr(each, field.name) for each in rounds) if value is not None]
-        found[field.name] = statistics.median(values) if values else None
+    for each in fields(Figures):
+        values = [value for value in (getattr(figures, each.name) for figures in rounds) if value is not None]
+        if values:
+            found[each.name] = max(values) if each.name == "worst_ms" else statistics.median(values)
     return Figures(**found)
 
 

@@ -7,12 +7,20 @@ per request, because they run on the same processors as the servers they load.
 from __future__ import annotations
 
 from collections import Counter
+from enum import Enum
 from typing import Protocol
 
 from jkcs_server.bench.work import Seen, Work
 
 REASONS_MAX = 20
 """Different complaints that a line remembers; the count of all errors goes on."""
+
+
+class Wire(Enum):
+    """The protocols that JKCS speaks with its clients."""
+
+    NATIVE = "native"
+    ZOOKEEPER = "zookeeper"
 
 
 class LoadFailed(Exception):
@@ -28,6 +36,10 @@ class Line(Protocol):
     """Of all reads since the line was made."""
     answered: int
     """Requests of the present work, right or wrong."""
+    written: int
+    """Writes of the present work that were acknowledged as done."""
+    notified: int
+    """Times that a watch of this line has told of the change it was left for."""
 
     def hello(self) -> bytes:
         """What to send first."""
@@ -46,6 +58,9 @@ class Line(Protocol):
 
     def goodbye(self) -> bytes:
         """Ends the session."""
+
+    def parted(self, data: bytes) -> bool:
+        """Take in what the server says to the goodbye; whether it has ended the session. Raises LoadFailed."""
 
 
 def complain(errors: Counter[str], reason: str) -> None:

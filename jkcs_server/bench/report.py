@@ -10,12 +10,14 @@ from jkcs_server.bench.cells import Cell, Unit
 from jkcs_server.bench.figures import Figures, Mark, mark
 from jkcs_server.bench.sitting import Result
 
-COLUMNS = ("cell", "ops/s", "p50 ms", "p95", "p99", "server", "accept", "aim", "mark", "rate", "load %")
+COLUMNS = ("cell", "ops/s", "p50 ms", "p95", "p99", "worst", "server", "accept", "aim", "mark", "rate", "load %")
 BESIDE_COLUMNS = ("cell", "cluster", *COLUMNS[1:], "ops x", "cost x")
 RIGHT = tuple(column for column in BESIDE_COLUMNS if column not in ("cell", "cluster", "mark", "rate"))
 FOOT = (
     "server: processor time of all servers together (us/op), or the cell's own unit. accept, aim: for it, and in\n"
-    "parentheses for ops/s; mark and rate say how far it came. load %: of one processor, for the load generator."
+    "parentheses for ops/s; mark and rate say how far it came. load %: of one processor, for the load generator.\n"
+    "In fan-out an operation is one session told of a change, and the times are those until the last was told;\n"
+    "in connect it is one session opened and ended, and the times are those until it was open."
 )
 BESIDE_FOOT = "ops x, cost x: how many times the operations, and how many times less cost, than the cluster beside it."
 NONE = "-"
@@ -45,6 +47,7 @@ def _row(result: Result, results: Sequence[Result], ours: str, beside: bool) -> 
         number(figures.p50_ms),
         number(figures.p95_ms),
         number(figures.p99_ms),
+        number(figures.worst_ms),
         NONE if cost is None else f"{number(cost)} {cell.unit.value}",
         _target(cell.accept, cell.accept_rate) if ours_here else "",
         _target(cell.aim, cell.aim_rate) if ours_here else "",
@@ -62,6 +65,20 @@ def _row(result: Result, results: Sequence[Result], ours: str, beside: bool) -> 
             _ratio(cost_of(cell, theirs), cost),
         ]
     return [row[0], result.subject, *row[1:], *ratios]
+
+
+def remarks(results: Sequence[Result]) -> list[str]:
+    """What has no column: of the memory cells, the servers together, the growth per key and the time to fill."""
+    found = []
+    for result in results:
+        figures = result.figures
+        if figures.megabytes_all is not None:
+            found.append(
+                f"{result.cell.name} {result.subject}: all servers {number(figures.megabytes_all)} MB, "
+                f"{number(figures.bytes_per_key)} bytes more per key on each, "
+                f"filled in {number(figures.load_seconds)} s"
+            )
+    return found
 
 
 def marks_of(result: Result) -> tuple[Mark, Mark]:

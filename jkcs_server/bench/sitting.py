@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jkcs_server.bench.cells import CELLS, Cell, Unit
-from jkcs_server.bench.figures import Figures, medians
+from jkcs_server.bench.cells import CELLS, Cell, Pace, Task
+from jkcs_server.bench.figures import Figures, Outcome, medians
 from jkcs_server.bench.line import LoadFailed
-from jkcs_server.bench.measure import Bench, Outcome, Pace
+from jkcs_server.bench.measure import Bench
 from jkcs_server.bench.subject import Member, Subject, SubjectFailed
 from jkcs_server.bench.usage import NoSuchProcess, resident_bytes
 
@@ -29,6 +29,9 @@ RESTART_SECONDS_MAX = 120.0
 SETTLE_SECONDS = 1.0
 """After filling, before the memory is looked at: what was under way is done, nothing was tidied up."""
 POLL_SECONDS = 0.05
+OF_MANY_KEYS = (Task.RESTART, Task.MEMORY)
+"""Each number of keys takes a cluster of its own, that nothing else was done with."""
+WARM_UP = ("set-64x1", "set-16x64", "get-64x1", "get-16x64", "create-16x64", "fan-out", "connect-32")
 
 Starter = Callable[[Path], Subject]
 """Makes a cluster, not started yet, with its data below a directory of its own."""
@@ -42,7 +45,7 @@ class Plan:
     pace: Pace
     rounds: int
     keys: int
-    """For the cells of restart and memory."""
+    """For the cells of restart and memory that have no number of their own."""
     at_leader: bool = False
     """All connections of every cell go to the leader."""
     warm_up: Sequence[tuple[str, float]] = ()
@@ -82,18 +85,21 @@ class Sitting:
 
     def run(self) -> list[Result]:
         """Raises SubjectFailed when a cluster cannot be started; what fails later fails its cell."""
-        loads = [cell for cell in self.plan.cells if cell.kind is not None]
-        others = [cell for cell in self.plan.cells if cell.kind is None]
+        loads = [cell for cell in self.plan.cells if cell.task not in OF_MANY_KEYS]
         if loads:
             self._run_loads(loads)
-        if others:
+        for keys in sorted({self._keys(cell) for cell in self.plan.cells if cell.task in OF_MANY_KEYS}):
+            cells = [cell for cell in self.plan.cells if cell.task in OF_MANY_KEYS and self._keys(cell) == keys]
             for number, starter in enumerate(self._starters):
-                self._run_keys(others, starter(self._directory / f"keys-{number}"))
+                self._run_keys(cells, keys, starter(self._directory / f"keys-{keys}-{number}"))
         order = [cell.name for cell in CELLS]
         self.results.sort(key=lambda result: order.index(result.cell.name))  # stable: clusters stay in their order
         return self.results
 
-    # ---- cells that are loads ----
+    def _keys(self, cell: Cell) -> int:
+        return cell.keys or self.plan.keys
+
+    # ---- cells that are measured for a time ----
 
     def _run_loads(self, cells: Sequence[Cell]) -> None:
         with contextlib.ExitStack() as stack:
@@ -121,21 +127,17 @@ class Sitting:
         if not seconds:
             return
         self._tell(f"{bench.subject.name}: warming up for {seconds:.0f} s")
-        names = ("set-64x1", "set-16x64", "get-64x1", "get-16x64", "create-16x64")
         for cell in CELLS:
-            if cell.name in names:
+            if cell.name in WARM_UP:
                 with contextlib.suppress(LoadFailed, NoSuchProcess):  # what is wrong will show when it is measured
-                    _in_loop(bench.load(cell, bench.subject.members(), Pace(0.0, seconds / len(names))))
+                    _in_loop(bench.measure(cell, bench.subject.members(), Pace(0.0, seconds / len(WARM_UP))))
 
     def _one_round(self, bench: Bench, result: Result, label: str) -> None:
-        if result.cell.kind in bench.subject.lacks:
-            result.skipped = f"{result.subject} has no such operation"
-            return
         where = f"{label} {result.cell.name} {result.subject}"
         outcome = Outcome()
         try:
             members = bench.subject.members()
-            outcome = _in_loop(bench.load(result.cell, members, self.plan.pace, at_leader=self.plan.at_leader))
+            outcome = _in_loop(bench.measure(result.cell, members, self.plan.pace, at_leader=self.plan.at_leader))
             result.rounds.append(outcome.figures)
             figures = outcome.figures
             cpu = "" if figures.server_us_per_op is None else f", {figures.server_us_per_op:.1f} us/op"
@@ -154,51 +156,71 @@ class Sitting:
 
     # ---- cells about many keys ----
 
-    def _run_keys(self, cells: Sequence[Cell], subject: Subject) -> None:
-        results = {cell.unit: Result(cell, subject.name) for cell in cells}
-        self.results += results.values()
+    def _run_keys(self, cells: Sequence[Cell], keys: int, subject: Subject) -> None:
+        results = [Result(cell, subject.name) for cell in cells]
+        self.results += results
         if not subject.ours:
-            for result in results.values():
+            for result in results:
                 result.skipped = "only on a cluster that the benchmark starts itself"
             return
         try:
-            self._tell(f"{subject.name}: creating {self.plan.keys:,} keys")
+            self._tell(f"{subject.name}: creating {keys:,} keys")
             with subject:
-                bench = Bench(subject, secrets.token_hex(4))
-                _in_loop(bench.fill(subject.members(), self.plan.keys))
-                time.sleep(SETTLE_SECONDS)
-                if Unit.MEGABYTES in results:
-                    self._look_at_memory(results[Unit.MEGABYTES], subject.members())
-                for _ in range(self.plan.rounds if Unit.SECONDS in results else 0):
-                    self._restart(results[Unit.SECONDS], bench)
+                self._with_keys(results, keys, subject)
         except (LoadFailed, SubjectFailed, NoSuchProcess) as error:
-            for result in results.values():
+            for result in results:
                 result.errors[str(error)] += 1
             self._tell(f"{subject.name}: ERROR: {error}")
 
-    def _look_at_memory(self, result: Result, members: Sequence[Member]) -> None:
-        largest = max(resident_bytes(member.pid) for member in members if member.pid is not None)
-        result.rounds.append(Figures(megabytes=largest / 1e6))
-        self._tell(f"memory {result.subject}: {largest / 1e6:.0f} MB")
+    def _with_keys(self, results: Sequence[Result], keys: int, subject: Subject) -> None:
+        bench = Bench(subject, secrets.token_hex(4))
+        empty = sum(_resident(subject.members()))
+        began = time.monotonic()
+        _in_loop(bench.fill(subject.members(), keys))
+        seconds = time.monotonic() - began
+        time.sleep(SETTLE_SECONDS)
+        for result in results:
+            if result.cell.task is Task.MEMORY:
+                figures = _memory(_resident(subject.members()), empty, keys, seconds)
+                result.rounds.append(figures)
+                self._tell(f"{result.cell.name} {result.subject}: {figures.megabytes:.0f} MB")
+        for result in results:
+            for _ in range(self.plan.rounds if result.cell.task is Task.RESTART else 0):
+                self._restart(result, bench, keys)
 
-    def _restart(self, result: Result, bench: Bench) -> None:
+    def _restart(self, result: Result, bench: Bench, keys: int) -> None:
         """`kill -9` of all, so that nothing was made ready; then from the start until the last of them answers."""
         subject = bench.subject
         members = subject.members()
         subject.kill()
         began = time.monotonic()
         subject.start()
-        _in_loop(_reach_all(bench, members, self.plan.keys))
+        _in_loop(_reach_all(bench, members, keys))
         seconds = time.monotonic() - began
         result.rounds.append(Figures(seconds=seconds))
         self._tell(f"restart {result.subject}: {seconds:.2f} s")
         found = _in_loop(bench.count_filled(_settled(subject)))
-        if found != self.plan.keys:
-            result.errors[f"{self.plan.keys} keys were created, {found} are there after a restart"] += 1
+        if found != keys:
+            result.errors[f"{keys} keys were created, {found} are there after a restart"] += 1
 
 
 async def _reach_all(bench: Bench, members: Sequence[Member], keys: int) -> None:
     await asyncio.gather(*(bench.reach(member, keys, RESTART_SECONDS_MAX) for member in members))
+
+
+def _resident(members: Sequence[Member]) -> list[int]:
+    """Bytes of memory of each server."""
+    return [resident_bytes(member.pid) for member in members if member.pid is not None]
+
+
+def _memory(full: Sequence[int], empty: int, keys: int, seconds: float) -> Figures:
+    """The figures of a memory cell, from the memory of each server and that of all together before the filling."""
+    return Figures(
+        megabytes=max(full) / 1e6,
+        megabytes_all=sum(full) / 1e6,
+        bytes_per_key=(sum(full) - empty) / len(full) / keys,
+        load_seconds=seconds,
+    )
 
 
 def _settled(subject: Subject) -> list[Member]:

@@ -7,7 +7,6 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from jkcs_server.bench.line import Line
-from jkcs_server.bench.work import Kind
 
 Address = tuple[str, int]
 
@@ -33,8 +32,6 @@ class Subject(Protocol):
     name: str
     folder: str
     """Below it all keys of the benchmark are made; "" for the root."""
-    lacks: tuple[Kind, ...]
-    """Operations that it does not have: their cells are skipped."""
     ours: bool
     """The processes were started by the benchmark, which may then also kill them."""
 

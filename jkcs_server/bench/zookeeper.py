@@ -15,10 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from jkcs_server.bench.jute import JuteLine
+from jkcs_server.bench.jute import JuteLine, part
 from jkcs_server.bench.line import Line
+from jkcs_server.bench.parts import Parts
 from jkcs_server.bench.subject import Address, Member, SubjectFailed
-from jkcs_server.bench.work import Kind
 from jkcs_server.cli.processes import free_ports
 
 JARS = Path("/usr/share/java")
@@ -50,7 +50,6 @@ class ZooKeeper:
 
     name = "zookeeper"
     folder = ""
-    lacks: tuple[Kind, ...] = (Kind.GET,)  # even after `sync`, its reads may be stale when leadership moves
     ours = True
 
     def __init__(self, directory: Path) -> None:
@@ -64,11 +63,12 @@ class ZooKeeper:
         setpriv = shutil.which("setpriv")
         self._leash = [setpriv, "--pdeathsig", "KILL"] if setpriv is not None else []
         self._directory = directory
+        self._parts = Parts(part)
         self._addresses: list[Address] = []
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def line(self) -> Line:
-        return JuteLine()
+        return JuteLine(self._parts)
 
     def members(self) -> list[Member]:
         modes = [_mode(address) for address in self._addresses]

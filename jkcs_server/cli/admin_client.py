@@ -17,6 +17,7 @@ from jkcs_client import Client, JkcsError, NotConnected, connect
 from jkcs_server.cli.exits import FAILED, INTERRUPTED, UNREACHABLE
 from jkcs_server.cli.render import show_json
 from jkcs_server.cli.status import DEFAULT_URL
+from jkcs_server.cli.tls import given, with_tls
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,6 +36,7 @@ def with_options(command: F) -> F:
             "--timeout", type=click.FloatRange(0.1, 3600), default=10.0, show_default=True, help="Seconds per request."
         ),
         click.option("--url", envvar="JKCS_URL", default=DEFAULT_URL, show_default=True, help="A member, or several."),
+        with_tls,
     ):
         command = option(command)
     return command
@@ -56,7 +58,7 @@ def run(url: str, timeout: float, as_json: bool, work: Callable[[Client], Awaita
     """Do `work` as a client of the cluster; its failures end the command with a line and an exit code."""
 
     async def live() -> T:
-        async with connect(url, session_timeout=0, request_timeout=timeout) as client:
+        async with connect(url, session_timeout=0, request_timeout=timeout, **given()) as client:
             return await work(client)
 
     try:

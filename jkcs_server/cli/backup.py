@@ -12,11 +12,13 @@ from typing import Any
 
 import click
 
+from jkcs_client.address import TLS_SCHEME
 from jkcs_client.protocol.framing import pack
 from jkcs_server.cli.admin_client import run
 from jkcs_server.cli.admin_snapshots import back_up
 from jkcs_server.cli.offline import LIMITS, fail, lost_by_disk, opened, read_tree, time_text, tree_chunks
 from jkcs_server.cli.render import show_json
+from jkcs_server.cli.tls import with_tls
 from jkcs_server.config import ConfigError, NodeConfig, show_address
 from jkcs_server.server import first_configuration
 from jkcs_server.tree import image
@@ -47,6 +49,7 @@ EXPIRIES_PER_ENTRY = 1000
     "--patience", type=click.FloatRange(0.1), default=600.0, show_default=True, help="Seconds to wait for a snapshot."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@with_tls
 def backup(source: str, file: Path, timeout: float, patience: float, as_json: bool) -> None:
     """Write the state of a cluster into FILE, and verify it.
 
@@ -63,7 +66,7 @@ def backup(source: str, file: Path, timeout: float, patience: float, as_json: bo
     """
     if file.exists():
         fail("backup", StorageError(f"{file} exists already"), as_json=as_json)
-    if source.startswith(URL_PREFIX):
+    if source.startswith((URL_PREFIX, TLS_SCHEME)):
         made = run(source, timeout, as_json, lambda client: back_up(client, file, patience=patience, quiet=as_json))
         tell_backup(made, as_json=as_json)
         return

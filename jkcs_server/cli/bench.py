@@ -13,9 +13,9 @@ import click
 from jkcs_client.address import parse
 from jkcs_client.protocol.errors import BadArguments
 from jkcs_server.bench import report
-from jkcs_server.bench.cells import CELLS, choose
+from jkcs_server.bench.cells import CELLS, Pace, choose
 from jkcs_server.bench.clusters import JKCS, OwnJkcs, RunningJkcs
-from jkcs_server.bench.measure import Pace
+from jkcs_server.bench.line import Wire
 from jkcs_server.bench.sitting import Plan, Result, Sitting, Starter
 from jkcs_server.bench.subject import SubjectFailed
 from jkcs_server.bench.zookeeper import ZooKeeper
@@ -28,6 +28,13 @@ ZOOKEEPER_WARMUP_SECONDS = 30.0
 
 @click.command()
 @click.option("--connect", metavar="URL", help="Load this running cluster instead of starting one: name all members.")
+@click.option(
+    "--protocol",
+    type=click.Choice([wire.value for wire in Wire]),
+    default=Wire.NATIVE.value,
+    show_default=True,
+    help="What is spoken with JKCS: its own protocol, or ZooKeeper's.",
+)
 @click.option("--cells", metavar="NAMES", help="Only these, by name or pattern, with commas: set-*,restart.")
 @click.option("--seconds", type=click.FloatRange(0.2, 30), default=4.0, show_default=True, help="Measured per cell.")
 @click.option("--warmup", type=click.FloatRange(0, 30), default=1.0, show_default=True, help="Loaded before that.")
@@ -37,7 +44,7 @@ ZOOKEEPER_WARMUP_SECONDS = 30.0
     type=click.IntRange(1, 10_000_000),
     default=100_000,
     show_default=True,
-    help="For the cells restart and memory.",
+    help="For the cells restart and memory; memory-1m has a million.",
 )
 @click.option(
     "--at",
@@ -56,6 +63,7 @@ ZOOKEEPER_WARMUP_SECONDS = 30.0
 @click.option("--list", "list_only", is_flag=True, help="Print the names of the cells and end.")
 def bench(
     connect: str | None,
+    protocol: str,
     cells: str | None,
     seconds: float,
     warmup: float,
@@ -73,12 +81,12 @@ def bench(
     end. A cell is named after its operation and its load, CONNECTIONSxREQUESTS in flight on each.
 
     \b
-    The whole table, about five minutes:
+    The whole table but memory-1m, about six minutes:
       jkcs bench
     A few cells of a running cluster:
       jkcs bench --connect jkcs://10.0.0.1:2181,10.0.0.2:2181,10.0.0.3:2181 --cells 'set-*,get-64x1'
-    Side by side with ZooKeeper (Debian: apt-get install zookeeper):
-      jkcs bench --beside zookeeper
+    Side by side with ZooKeeper (Debian: apt-get install zookeeper), the same bytes to both:
+      jkcs bench --protocol zookeeper --beside zookeeper
 
     Exit codes: 0 measured, 1 a cell failed, 2 wrong usage, 3 no cluster to measure.
     """
@@ -95,25 +103,25 @@ def bench(
     plan = Plan(chosen, Pace(warmup, seconds), rounds, keys, at == "leader", warm_up)
     with tempfile.TemporaryDirectory(prefix="jkcs-bench-", dir=directory) as scratch:
         try:
-            sitting = Sitting(plan, _starters(connect, beside), Path(scratch), _tell)
+            sitting = Sitting(plan, _starters(connect, Wire(protocol), beside), Path(scratch), _tell)
             results = sitting.run()
         except SubjectFailed as error:
             click.echo(f"jkcs bench: {error}", err=True)
             sys.exit(UNREACHABLE)
-    _show(results, as_json)
+    _show(results, protocol, as_json)
     if any(result.failed for result in results):
         sys.exit(FAILED)
 
 
-def _starters(connect: str | None, beside: str | None) -> list[Starter]:
+def _starters(connect: str | None, wire: Wire, beside: str | None) -> list[Starter]:
     if connect:
         try:
             target = parse(connect)
         except BadArguments as error:
             raise click.BadParameter(error.detail, param_hint="--connect") from None
-        running = RunningJkcs(target.addresses, target.chroot)
+        running = RunningJkcs(target.addresses, target.chroot, wire)
         return [lambda _: running]
-    starters: list[Starter] = [OwnJkcs]
+    starters: list[Starter] = [lambda directory: OwnJkcs(directory, wire)]
     if beside == "zookeeper":
         starters.append(ZooKeeper)
     return starters
@@ -123,9 +131,11 @@ def _tell(text: str) -> None:
     click.echo(text, err=True)
 
 
-def _show(results: Sequence[Result], as_json: bool) -> None:
+def _show(results: Sequence[Result], protocol: str, as_json: bool) -> None:
     if as_json:
-        show_json({"python": platform.python_version(), "results": report.document(results, JKCS)})
+        show_json(
+            {"python": platform.python_version(), "protocol": protocol, "results": report.document(results, JKCS)}
+        )
         return
     beside = len({result.subject for result in results}) > 1
     columns = report.BESIDE_COLUMNS if beside else report.COLUMNS
@@ -134,6 +144,8 @@ def _show(results: Sequence[Result], as_json: bool) -> None:
     click.echo(report.FOOT)
     if beside:
         click.echo(report.BESIDE_FOOT)
+    for remark in report.remarks(results):
+        click.echo(remark)
     for result in results:
         for reason, count in result.errors.items():
             click.echo(f"{result.cell.name} {result.subject}: {reason} ({count} times)")

@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "restore": ("jkcs_server.cli.backup", "restore", "Begin a new cluster where a backup ends."),
     "recover": ("jkcs_server.cli.rescue", "recover", "Make a cluster out of a single survivor."),
     "rebuild": ("jkcs_server.cli.rescue", "rebuild", "Let a damaged node be refilled by its peers."),
+    "zk": ("jkcs_server.cli.zk", "zk", "Copy and compare the tree of a live ZooKeeper."),
     "bench": ("jkcs_server.cli.bench", "bench", "Measure a cluster: operations, latency, CPU per operation."),
 }
 

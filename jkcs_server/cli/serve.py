@@ -53,6 +53,16 @@ log = logging.getLogger("jkcs.serve")
 @click.option("--session-timeout-max", type=float, metavar="SECONDS", help="Longer ones are cut to it.  [600]")
 @click.option("--history-events", type=int, metavar="N", help="Events kept for watches that resume.  [100000]")
 @click.option("--admin-from", metavar="WHERE", help="Whose `jkcs admin` is heard: loopback or any.  [loopback]")
+@click.option("--tls-certificate", metavar="FILE", help="PEM file: with it, clients may speak TLS on their port.")
+@click.option("--tls-key", metavar="FILE", help="Its key.")
+@click.option("--tls-client-ca", metavar="FILE", help="PEM file of whose clients' certificates are believed.")
+@click.option("--tls-client-auth", metavar="WHETHER", help="Ask clients for one: none, want or need.  [none]")
+@click.option("--tls-only/--no-tls-only", default=None, help="Refuse clients without TLS.  [no-tls-only]")
+@click.option("--peer-tls-certificate", metavar="FILE", help="PEM file that names this node: peers speak TLS.")
+@click.option("--peer-tls-key", metavar="FILE", help="Its key.")
+@click.option("--peer-tls-ca", metavar="FILE", help="PEM file of the authority of all members' certificates.")
+@click.option("--insecure/--no-insecure", default=None, help="Let other machines come without TLS.  [no-insecure]")
+@click.option("--four-letter-words", metavar="WORDS", help="ZooKeeper's words that are answered: ruok,mntr,... or *.")
 @click.option("--no-fsync", is_flag=True, help="DANGER: a power failure loses acknowledged writes. For tests.")
 @click.option("--log-level", envvar="JKCS_LOG_LEVEL", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
 @click.option("--parent-pid", type=int, hidden=True)
@@ -65,9 +75,11 @@ def serve(
     JKCS_TIMING_ELECTION_TIMEOUT and the like) or from a TOML file; flags win over the environment, the
     environment over the file. SIGTERM or Ctrl-C hands leadership over and ends the node within two seconds.
 
+    SIGHUP reads changed certificates at once.
+
     \b
-    One member of three:
-      jkcs serve --me n1 --data-dir /var/lib/jkcs --listen 10.0.0.1:2181 \\
+    One member of three, in a network where everybody is trusted:
+      jkcs serve --me n1 --data-dir /var/lib/jkcs --listen 10.0.0.1:2181 --insecure \\
                  --peers n1=10.0.0.1:2182,n2=10.0.0.2:2182,n3=10.0.0.3:2182
     A node alone, for development:
       jkcs serve --me n1 --data-dir ./data --peers n1=127.0.0.1:2182
@@ -80,6 +92,7 @@ def serve(
     try:
         settings = {**flags, "fsync": False if no_fsync else None}
         config = load(read_toml(config_file), os.environ, settings, file_name=str(config_file))
+        config.check_exposure()
     except ConfigError as error:
         click.echo(f"jkcs serve: {error}", err=True)
         sys.exit(USAGE)
@@ -114,6 +127,8 @@ async def _live(config: NodeConfig, node: Node) -> int:
     from jkcs_server.node import tune_collector
 
     told = _on_signal()
+    if config.tls_certificate is not None or config.peer_tls_certificate is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, node.reload_certificates)
     started = False
     try:
         if not await _unless_told(told, node.start()):

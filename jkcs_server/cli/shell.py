@@ -24,6 +24,7 @@ from jkcs_server.cli.exits import FAILED, INTERRUPTED, UNREACHABLE, USAGE
 from jkcs_server.cli.shell_commands import Leave, Shell
 from jkcs_server.cli.shell_lines import LineError, split_line
 from jkcs_server.cli.status import DEFAULT_URL
+from jkcs_server.cli.tls import given, with_tls
 
 LINE_CHARACTERS_MAX = 4 << 20
 
@@ -33,6 +34,7 @@ LINE_CHARACTERS_MAX = 4 << 20
 @click.option("-c", "--command", "lines", multiple=True, metavar="LINE", help="Run it and end; may be given again.")
 @click.option("--json", "as_json", is_flag=True, help="Answers as JSON, one document each.")
 @click.option("--timeout", type=click.FloatRange(0.1, 600), default=10.0, help="Seconds per request.  [10]")
+@with_tls
 def shell(url: str, lines: tuple[str, ...], as_json: bool, timeout: float) -> None:
     """Look at and change keys.
 
@@ -88,7 +90,7 @@ async def run_line(shell: Shell, line: str) -> None:
 async def run_script(url: str, lines: AsyncIterator[str], *, as_json: bool, timeout: float) -> int:
     """Run lines until one fails; the exit code. Ctrl-C is left to the event loop: it ends everything."""
     try:
-        async with connect(url, request_timeout=timeout) as client:
+        async with connect(url, request_timeout=timeout, **given()) as client:
             shell = Shell(client, as_json)
             async for line in lines:
                 await run_line(shell, line)
@@ -108,7 +110,7 @@ async def converse(url: str, *, as_json: bool, timeout: float) -> int:
     click.echo("help lists the commands, exit or Ctrl-D leaves", err=True)
     while True:
         try:
-            async with connect(url, request_timeout=timeout) as client:
+            async with connect(url, request_timeout=timeout, **given()) as client:
                 shell = Shell(client, as_json, current)
                 prompt = Prompt(shell, place)
                 try:

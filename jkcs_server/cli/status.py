@@ -5,6 +5,7 @@ Asks each member itself, because what one member says of the others is only what
 
 from __future__ import annotations
 
+import ssl
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from jkcs_client.protocol.errors import BadArguments
 from jkcs_server.cli.exits import FAILED, UNREACHABLE
 from jkcs_server.cli.probe import ProbeFailed, ask_each, leader_of
 from jkcs_server.cli.render import duration_text, show_json, show_table
+from jkcs_server.cli.tls import context_to, with_tls
 from jkcs_server.config import Address, ConfigError, parse_address, show_address
 
 DEFAULT_URL = "jkcs://127.0.0.1:2181"
@@ -47,6 +49,7 @@ class Member:
 @click.argument("url", envvar="JKCS_URL", default=DEFAULT_URL)
 @click.option("--timeout", type=click.FloatRange(0.05, 60), default=2.0, show_default=True, help="Seconds per member.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@with_tls
 def status(url: str, timeout: float, as_json: bool) -> None:
     """Show every member of a cluster: role, term, how far it has applied the journal, how many clients.
 
@@ -65,7 +68,7 @@ def status(url: str, timeout: float, as_json: bool) -> None:
         addresses = [(host, port) for host, port in parse(url).addresses]
     except BadArguments as error:
         raise click.BadParameter(error.detail, param_hint="URL") from None
-    members = survey(addresses, timeout)
+    members = survey(addresses, timeout, context_to(url))
     leader = known_leader([member.status for member in members if member.status is not None])
     if as_json:
         show_json({"leader": leader, "members": [as_document(member) for member in members]})
@@ -82,12 +85,12 @@ def status(url: str, timeout: float, as_json: bool) -> None:
         sys.exit(FAILED)
 
 
-def survey(addresses: Iterable[Address], timeout: float) -> list[Member]:
+def survey(addresses: Iterable[Address], timeout: float, tls: ssl.SSLContext | None = None) -> list[Member]:
     """Ask the addresses, then the members they know of; one `Member` each, in order of their names."""
-    answers = ask_each(addresses, timeout=timeout)
+    answers = ask_each(addresses, timeout=timeout, tls=tls)
     known = _known_members(answers.values())
     rest = [each.clients for each in known.values() if each.clients is not None and each.clients not in answers]
-    answers.update(ask_each(rest, timeout=timeout))
+    answers.update(ask_each(rest, timeout=timeout, tls=tls))
     return _members(answers, _known_members(answers.values()))
 
 

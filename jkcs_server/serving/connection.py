@@ -39,6 +39,9 @@ class Sink(Protocol):
     def is_local(self) -> bool:
         """Whether the client is on this very machine."""
 
+    def address(self) -> str:
+        """HOST:PORT of the client; empty where it has none."""
+
     def identities(self) -> Ids:
         """Who the client is as far as its connection proves it: its address, a certificate."""
 

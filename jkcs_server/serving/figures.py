@@ -15,6 +15,7 @@ class Figures:
     __slots__ = (
         "_began",
         "_timed",
+        "address",
         "answered",
         "avg_latency_ms",
         "established_at",
@@ -29,6 +30,8 @@ class Figures:
     )
 
     def __init__(self, now: float) -> None:
+        self.address = ""
+        """HOST:PORT of the client; empty where there is none."""
         self.established_at = now
         self.last_operation = "NA"
         self.last_zxid = -1
@@ -78,3 +81,46 @@ class Figures:
         self.max_latency_ms = max(self.max_latency_ms, latency)
         self.samples += 1
         self.avg_latency_ms += (latency - self.avg_latency_ms) / self.samples
+
+
+class Totals:
+    """The figures of several connections together."""
+
+    __slots__ = ("_latencies_ms", "max_latency_ms", "min_latency_ms", "received", "samples", "sent")
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.sent = 0
+        self.samples = 0
+        self.min_latency_ms = 0.0
+        self.max_latency_ms = 0.0
+        self._latencies_ms = 0.0
+
+    def add(self, figures: Figures) -> None:
+        """One connection's."""
+        self.received += figures.received
+        self.sent += figures.sent
+        self._add_latencies(
+            figures.samples,
+            figures.min_latency_ms,
+            figures.max_latency_ms,
+            figures.avg_latency_ms * figures.samples,
+        )
+
+    def add_all(self, other: Totals) -> None:
+        """Other connections'."""
+        self.received += other.received
+        self.sent += other.sent
+        self._add_latencies(other.samples, other.min_latency_ms, other.max_latency_ms, other._latencies_ms)
+
+    @property
+    def avg_latency_ms(self) -> float:
+        return self._latencies_ms / self.samples if self.samples else 0.0
+
+    def _add_latencies(self, samples: int, least: float, most: float, together: float) -> None:
+        if not samples:
+            return
+        self.min_latency_ms = min(self.min_latency_ms, least) if self.samples else least
+        self.max_latency_ms = max(self.max_latency_ms, most)
+        self._latencies_ms += together
+        self.samples += samples

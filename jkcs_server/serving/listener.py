@@ -1,7 +1,7 @@
 """The clients' port: moves bytes between sockets and connections.
 
 A plain `asyncio.Protocol`, on uvloop where it exists: no task is woken per request or answer. Which protocol
-a client speaks is told by its first bytes, see `greeting`.
+a client speaks is told by its first bytes, see `greeting`; TLS is spoken one layer below (`tls.py`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import cast
 
 from jkcs_server.serving.connection import Sink
 from jkcs_server.serving.greeting import Undecided
+from jkcs_server.serving.tls import ClientTls, Porch
+from journal.addresses import show_address
 
 logger = logging.getLogger("jkcs_server.listener")
 
@@ -75,14 +77,26 @@ class ClientProtocol(asyncio.Protocol):
         # No address: a socket of the file system, or a client in this very process.
         return not isinstance(peer, tuple) or is_loopback(peer[0])
 
+    def address(self) -> str:
+        peer = self._transport.get_extra_info("peername")
+        return show_address((peer[0], peer[1])) if isinstance(peer, tuple) else ""
+
     def identities(self) -> tuple[tuple[str, str], ...]:
         peer = self._transport.get_extra_info("peername")
-        return (("ip", plain_address(peer[0]) if isinstance(peer, tuple) else _THIS_MACHINE),)
+        ip = "ip", plain_address(peer[0]) if isinstance(peer, tuple) else _THIS_MACHINE
+        subject = self._transport.get_extra_info("subject")
+        return (ip,) if subject is None else (ip, ("x509", subject))
 
 
 def plain_address(host: str) -> str:
-    """An IP address as access control lists name it: without a zone, and as IPv4 where it is one."""
-    address = ipaddress.ip_address(host.partition("%")[0])
+    """An IP address as access control lists name it: without a zone, and as IPv4 where it is one.
+
+    What is none stays what it is: who is known by another name is nobody that a list names.
+    """
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return str(mapped or address)
 
@@ -95,8 +109,9 @@ def is_loopback(host: str) -> bool:
 class Listener:
     """The bound port."""
 
-    def __init__(self, accept: Accept) -> None:
+    def __init__(self, accept: Accept, tls: ClientTls | None = None) -> None:
         self._accept = accept
+        self._tls = tls
         self._server: asyncio.Server | None = None
 
     async def start(self, address: tuple[str, int]) -> tuple[str, int]:
@@ -105,7 +120,7 @@ class Listener:
         host, port = address
         try:
             self._server = await loop.create_server(
-                lambda: ClientProtocol(self._accept), host, port, reuse_address=True, backlog=1024
+                self._client if self._tls is None else self._porch, host, port, reuse_address=True, backlog=1024
             )
         except OSError as error:
             reason = error.strerror or str(error)
@@ -113,8 +128,17 @@ class Listener:
         bound = self._server.sockets[0].getsockname()
         return host, bound[1]
 
+    def _client(self) -> asyncio.Protocol:
+        return ClientProtocol(self._accept)
+
+    def _porch(self) -> asyncio.Protocol:
+        assert self._tls is not None
+        return Porch(self._client, self._tls)
+
     async def close(self) -> None:
         """Take no more clients. Open connections are the server's to close."""
         if self._server is not None:
             self._server.close()
             self._server = None
+        if self._tls is not None:
+            self._tls.close()

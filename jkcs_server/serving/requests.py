@@ -12,25 +12,26 @@ each serial of a session once, so proposing twice is harmless (RELIABILITY 8, 49
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
-from collections.abc import Callable, Iterable
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
 import msgpack
 
-from jkcs_client.protocol.errors import Busy, DiskFull, JkcsError, SessionExpired, SessionMoved, WrongPassword
+from jkcs_client.protocol.errors import Busy, DiskFull, JkcsError
 from jkcs_client.protocol.framing import frame, pack
-from jkcs_client.protocol.messages import PASSWORD_BYTES
 from jkcs_server.serving.admin import AdminDesk
+from jkcs_server.serving.arrivals import Arrivals
 from jkcs_server.serving.connection import Connection, Sink
+from jkcs_server.serving.figures import Totals
 from jkcs_server.serving.greeting import Undecided
 from jkcs_server.serving.native import NativeConnection
+from jkcs_server.serving.reaper import Reaper
 from jkcs_server.serving.silence import Silence
 from jkcs_server.serving.watches import WatchHub
 from jkcs_server.serving.zookeeper import ZooKeeperConnection
 from jkcs_server.tree.acl import Acl
-from jkcs_server.tree.commands import EXPIRE, MOVE, OPEN
+from jkcs_server.tree.commands import EXPIRE, REAP
 from jkcs_server.tree.machine import TreeMachine
 from journal.administration import Administration
 from journal.clock import Handle, Scheduler
@@ -41,8 +42,6 @@ from journal.values import Configuration, Index, NodeId
 
 logger = logging.getLogger("jkcs_server.requests")
 
-OPENING_MAX = 10_000
-"""Sessions on their way through the log."""
 TURN_SECONDS = 0.25
 """How often silent sessions, stuck writes and idle connections are looked for."""
 STUCK_TURNS = 8
@@ -53,7 +52,6 @@ HELLO_TURNS = 40
 """A connection without a session or greeting after so many turns is closed."""
 UNDECIDED_MAX = 1000
 """Connections beyond `connections_max` that may still tell what they speak, so as to be refused in it."""
-NONCE_BYTES = 16
 
 
 class Requests:
@@ -85,9 +83,6 @@ class Requests:
         self.on_word: Callable[[str], bytes | None] = lambda word: None
         """Answers ZooKeeper's questions of four letters; None when there is no such question."""
         self._scheduler = scheduler
-        self._entropy = entropy
-        self._timeout_ms_min = timeout_ms_min
-        self._timeout_ms_max = timeout_ms_max
         self._connections_max = connections_max
         self.super_digest = super_digest
 
@@ -95,15 +90,13 @@ class Requests:
         """Rises with every look around; connections note in it when they last moved."""
         self.connections: dict[Connection, None] = {}
         """Every open connection whose protocol is known, in the order in which they came."""
+        self.departed = Totals()
+        """What those counted that are gone."""
         self.undecided: dict[Undecided, None] = {}
         """The others."""
-        self._opening: dict[bytes, tuple[Connection, int]] = {}
-        """Sessions on their way through the log, by password; with the timeout asked for."""
-        self._attaching: dict[Connection, tuple[int, int, bytes]] = {}
-        """Sessions coming back: (round that must be confirmed, session, password)."""
-        self._moving: dict[bytes, tuple[Connection, int]] = {}
-        """Sessions whose move is on its way through the log, by nonce."""
+        self.arrivals = Arrivals(self, entropy, timeout_ms_min=timeout_ms_min, timeout_ms_max=timeout_ms_max)
         self._output: list[Connection] = []
+        self._reaper = Reaper()
         self._silence: Silence | None = None
         """Only while this node leads and serves."""
         self._known = (0, "")
@@ -174,14 +167,15 @@ class Requests:
             error = Busy(f"{self.node} has {len(self.connections)} clients already")
             sink.write(frame([pack((error.code, error.detail))]))
             return None
-        return self._admit(NativeConnection(self, sink))
+        return self._admit(NativeConnection(self, sink), sink)
 
     def zookeeper(self, sink: Sink) -> Connection | None:
         if len(self.connections) >= self._connections_max:
             return None
-        return self._admit(ZooKeeperConnection(self, sink))
+        return self._admit(ZooKeeperConnection(self, sink), sink)
 
-    def _admit(self, connection: Connection) -> Connection:
+    def _admit(self, connection: Connection, sink: Sink) -> Connection:
+        connection.figures.address = sink.address()
         self.connections[connection] = None
         self.replica.core.idle = False
         return connection
@@ -193,17 +187,14 @@ class Requests:
         return self._scheduler.time()
 
     def gone(self, connection: Connection) -> None:
-        self.connections.pop(connection, None)
+        if connection in self.connections:
+            del self.connections[connection]
+            self.departed.add(connection.figures)
         if not self.connections:
             self.replica.core.idle = True
-        self._attaching.pop(connection, None)
         self._round_waiters.pop(connection, None)
         self.hub.remove_all(connection)
-        if not connection.session and self._opening:
-            # Should its session still come out of the log, nobody will own it and it will expire.
-            self._opening = {key: value for key, value in self._opening.items() if value[0] is not connection}
-        if self._moving:
-            self._moving = {key: value for key, value in self._moving.items() if value[0] is not connection}
+        self.arrivals.gone(connection)
         if self.machine.owners.get(connection.session) is connection:
             del self.machine.owners[connection.session]
 
@@ -213,55 +204,13 @@ class Requests:
     # Sessions.
 
     def open_session(self, connection: Connection, timeout_ms: int) -> None:
-        if self.overloaded or len(self._opening) >= OPENING_MAX:
-            connection.denied(Busy(f"{self.node}: too much waits for the cluster to take new sessions"))
-            return
-        password = self._entropy(PASSWORD_BYTES)
-        timeout_ms = min(max(timeout_ms, self._timeout_ms_min), self._timeout_ms_max)
-        self._opening[password] = (connection, timeout_ms)
-        self._propose_sessions_of((password,), ())
-
-    def _propose_sessions_of(self, passwords: Iterable[bytes], nonces: Iterable[bytes]) -> None:
-        """Send sessions on their way through the log, for the first time or again."""
-        for password in passwords:
-            connection, timeout_ms = self._opening[password]
-            self.replica.propose(pack((OPEN, 0, 0, 0, password, timeout_ms, connection.ids)))
-        for nonce in nonces:
-            self.replica.propose(pack((MOVE, self._moving[nonce][1], 0, 0, nonce)))
-
-    def move(self, connection: Connection, session: int) -> None:
-        if self.overloaded or len(self._moving) >= OPENING_MAX:
-            connection.denied(Busy(f"{self.node}: too much waits for the cluster to take sessions back"))
-            return
-        nonce = self._entropy(NONCE_BYTES)
-        connection.nonce = nonce
-        self._moving[nonce] = (connection, session)
-        self._propose_sessions_of((), (nonce,))
+        self.arrivals.open(connection, timeout_ms)
 
     def attach(self, connection: Connection, session: int, password: bytes) -> None:
-        self.touch(session)
-        self._attaching[connection] = (self._next_round(), session, password)
+        self.arrivals.attach(connection, session, password)
 
-    def _finish_attaching(self) -> None:
-        due = [item for item in self._attaching.items() if item[1][0] <= self.confirmed_round]
-        for connection, (_, session, password) in due:
-            if self._attaching.pop(connection, None) is None:
-                continue  # an earlier one of these closed it
-            self._attach_now(connection, session, password)
-
-    def _attach_now(self, connection: Connection, session_id: int, password: bytes) -> None:
-        session = self.machine.sessions.get(session_id)
-        if session is None:
-            connection.denied(SessionExpired(f"session {session_id}"))
-            return
-        if not hmac.compare_digest(session.password, password):
-            connection.denied(WrongPassword(f"session {session_id}"))
-            return
-        before = self._owner_of(session_id)
-        if before is not None:
-            before.refuse(SessionMoved(f"session {session_id}"))
-        self.machine.owners[session_id] = connection
-        connection.attached(session_id, password, session.timeout_ms, session.serial, fresh=False)
+    def move(self, connection: Connection, session: int) -> None:
+        self.arrivals.move(connection, session)
 
     def touch(self, session: int) -> None:
         self._touched[session] = self.turn
@@ -275,39 +224,15 @@ class Requests:
         session = self.machine.sessions[session_id]
         if self._silence is not None:
             self._silence.opened(session_id, session.timeout_ms / 1000, self._scheduler.time())
-        connection, _ = self._opening.pop(password, (None, 0))
-        if connection is not None and not connection.closed:
-            self.machine.owners[session_id] = connection
-            connection.attached(session_id, password, session.timeout_ms, 0, fresh=True)
+        self.arrivals.on_opened(session_id, password)
 
     def on_moved(self, session_id: int, nonce: bytes, index: int) -> None:
-        """A session's client is at one connection, here or elsewhere, and nowhere else any more."""
-        session = self.machine.sessions[session_id]
-        connection, _ = self._moving.pop(nonce, (None, 0))
-        owner = self._owner_of(session_id)
-        if owner is not None and owner.nonce == nonce:
-            owner.moved_again(session.serial)
-            return
-        if owner is not None:
-            owner.refuse(SessionMoved(f"session {session_id}"))
-        if connection is not None and not connection.closed:
-            self.machine.owners[session_id] = connection
-            connection.attached(session_id, session.password, session.timeout_ms, session.serial, fresh=False)
+        self.arrivals.on_moved(session_id, nonce)
 
     def on_ended(self, session_id: int, index: int, expired: bool) -> None:
         if self._silence is not None:
             self._silence.ended(session_id)
-        owner = self._owner_of(session_id)
-        if owner is not None:
-            del self.machine.owners[session_id]
-            owner.on_session_ended(index, expired=expired)
-        for connection, session in list(self._moving.values()):
-            if session == session_id:
-                connection.denied(SessionExpired(f"session {session_id}"))
-
-    def _owner_of(self, session_id: int) -> Connection | None:
-        """The connection here that owns a session."""
-        return cast("Connection | None", self.machine.owners.get(session_id))
+        self.arrivals.on_ended(session_id, index, expired)
 
     # Writes.
 
@@ -330,7 +255,7 @@ class Requests:
     def _propose_all_again(self) -> None:
         """What was proposed to another leader may be lost: everything unanswered goes to the present one."""
         self.replica.forget_proposals()
-        self._propose_sessions_of(self._opening, self._moving)
+        self.arrivals.propose_again()
         for connection in self.connections:
             self._propose_again(connection)
 
@@ -338,9 +263,10 @@ class Requests:
 
     def join_round(self, connection: Connection) -> int:
         self._round_waiters[connection] = None
-        return self._next_round()
+        return self.next_round()
 
-    def _next_round(self) -> int:
+    def next_round(self) -> int:
+        """The read round that begins next; it is asked for."""
         self.replica.want_read()
         return self._open_round
 
@@ -357,8 +283,7 @@ class Requests:
     def on_read_done(self) -> None:
         self.confirmed_round = confirmed = self._started_round
         self._noted.clear()
-        if self._attaching:
-            self._finish_attaching()
+        self.arrivals.on_round()
         waiters, self._round_waiters = self._round_waiters, {}
         for connection in waiters:
             connection.lane.drain(confirmed)
@@ -429,8 +354,9 @@ class Requests:
         """Every quarter of a second: expire silent sessions, unstick writes, close dead connections."""
         self.turn += 1
         self._expire_silent()
+        self._reap()
         if self.turn % STUCK_TURNS == 0:
-            self._propose_sessions_of(self._opening, self._moving)
+            self.arrivals.propose_again()
         for undecided in list(self.undecided):
             if self.turn - undecided.came_turn > HELLO_TURNS:
                 undecided.close()
@@ -459,6 +385,13 @@ class Requests:
             else:
                 logger.info("session %d was silent for its timeout: expiry proposed at %d", session, index)
                 silence.doom(session, index)
+
+    def _reap(self) -> None:
+        if self._silence is None:
+            return
+        for path, czxid in self._reaper.due(self.machine.tree, self.replica.wall(), self._scheduler.time()):
+            if self.replica.propose_now(pack((REAP, 0, 0, 0, path, czxid, self.replica.core.term))) is None:
+                return
 
     def _close_if_dead(self, connection: Connection) -> None:
         """A client pings three times per timeout: one that was silent for twice its timeout is gone."""

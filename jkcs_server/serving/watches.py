@@ -9,6 +9,7 @@ older than the history are never skipped in silence: the registration is refused
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from typing import Protocol
 
 from jkcs_client.protocol.messages import EventKind, WatchMode
@@ -101,10 +102,6 @@ class WatchHub:
             here = self._exact.get(path)
             if here:
                 self._fire(here, kind, path, index, acl, parent_acl)
-            if kind in (_CREATED, _DELETED):
-                above = self._exact.get(parent_of(path))
-                if above:
-                    self._fire(above, kind, path, index, acl, parent_acl)
         if self._recursive:
             at = path
             while True:
@@ -114,6 +111,11 @@ class WatchHub:
                 if at == "/":
                     break
                 at = parent_of(at)
+        if self._exact and kind in (_CREATED, _DELETED):
+            # Last, as in ZooKeeper: who watches both hears of the key before its parent.
+            above = self._exact.get(parent_of(path))
+            if above:
+                self._fire(above, kind, path, index, acl, parent_acl)
 
     def _fire(
         self, watches: dict[Key, _Watch], kind: int, path: str, index: int, acl: Acl | None, parent_acl: Acl | None
@@ -168,6 +170,22 @@ class WatchHub:
 
     def count_of(self, watcher: Watcher) -> int:
         return len(self._by_connection.get(watcher, ()))
+
+    def by_watcher(self) -> Iterator[tuple[Watcher, Iterator[str]]]:
+        """Who watches, and the paths; for those who look. One path may come several times."""
+        for watcher, watches in self._by_connection.items():
+            if watches:
+                yield watcher, (watch.path for watch in watches.values())
+
+    def by_path(self) -> Iterator[tuple[str, Iterator[Watcher]]]:
+        """What is watched, and by whom. A path comes twice when it is watched alone and with all below it."""
+        for table in (self._exact, self._recursive):
+            for path, watches in table.items():
+                yield path, (watch.watcher for watch in watches.values())
+
+    def path_count(self) -> int:
+        """How many paths are watched."""
+        return len(self._exact.keys() | self._recursive.keys()) if self._recursive else len(self._exact)
 
     def holds(self, watcher: Watcher, watch_id: int) -> bool:
         """Whether a watch is still there: one for a single event is gone after it, seen or not."""

@@ -13,10 +13,12 @@ from typing import Any
 from jkcs_client.protocol import zookeeper as zk
 from jkcs_client.protocol.errors import BadPath, Fenced, TooLarge
 from jkcs_client.protocol.jute import CONNECTED, EVENT, MULTI_END, MULTI_HEADER, REPLY, STAT, buffer, framed, text
-from jkcs_client.protocol.messages import CONTAINER_TTL
+from jkcs_server.tree.node import Node
 
 _SET_ANSWER = struct.Struct(REPLY.format + STAT.format[1:])
 _SET_BYTES = _SET_ANSWER.size - 4
+_DATA_HEAD = struct.Struct(REPLY.format + "i")
+_DATA_BYTES = _DATA_HEAD.size - 4 + STAT.size
 _HEAD_BYTES = REPLY.size - 4
 _INT32 = 0xFFFFFFFF
 _CODES = {
@@ -35,18 +37,9 @@ def code_of(code: int) -> int:
     return _CODES.get(code, zk.SYSTEM_ERROR)
 
 
-def owner_of(owner: int, ttl: int) -> int:
-    """What a stat says of who a key ends with."""
-    if ttl:
-        return zk.CONTAINER_OWNER if ttl == CONTAINER_TTL else zk.TTL_OWNER + ttl
-    return owner
-
-
 def stat_bytes(stat: Sequence[int]) -> bytes:
-    """A stat in the order of `messages.STAT_FIELDS`, as ZooKeeper's record."""
-    czxid, mzxid, pzxid, ctime, mtime, version, cversion, owner, length, children, aversion, ttl = stat
-    if ttl:
-        owner = owner_of(owner, ttl)
+    """A stat in the order of `messages.STAT_FIELDS`, as ZooKeeper's record, which has no place for a lifetime."""
+    czxid, mzxid, pzxid, ctime, mtime, version, cversion, owner, length, children, aversion, _ = stat
     return STAT.pack(
         czxid,
         mzxid,
@@ -66,6 +59,28 @@ def reply(xid: int, zxid: int, body: bytes) -> bytes:
     return REPLY.pack(_HEAD_BYTES + len(body), xid, zxid, 0) + body
 
 
+def data(xid: int, zxid: int, node: Node) -> bytes:
+    """The answer of getData."""
+    value, children = node.data, node.children
+    return (
+        _DATA_HEAD.pack(_DATA_BYTES + len(value), xid, zxid, 0, len(value))
+        + value
+        + STAT.pack(
+            node.czxid,
+            node.mzxid,
+            node.ctime,
+            node.mtime,
+            node.version & _INT32,
+            node.cversion & _INT32,
+            node.aversion & _INT32,
+            node.owner,
+            len(value),
+            len(children) if children else 0,
+            node.pzxid,
+        )
+    )
+
+
 def error(xid: int, zxid: int, code: int) -> bytes:
     return REPLY.pack(_HEAD_BYTES, xid, zxid, code)
 
@@ -73,9 +88,7 @@ def error(xid: int, zxid: int, code: int) -> bytes:
 def outcome(op: int, xid: int, index: int, result: Sequence[Any]) -> bytes:
     """The answer of a write that was done, other than a multi."""
     if op == zk.SET_DATA or op == zk.SET_ACL:
-        czxid, mzxid, pzxid, ctime, mtime, version, cversion, owner, length, children, aversion, ttl = result[0]
-        if ttl:
-            owner = owner_of(owner, ttl)
+        czxid, mzxid, pzxid, ctime, mtime, version, cversion, owner, length, children, aversion, _ = result[0]
         return _SET_ANSWER.pack(
             _SET_BYTES,
             xid,
@@ -105,13 +118,14 @@ def multi(ops: Sequence[int], results: Sequence[Sequence[Any]]) -> bytes:
     """The body of the answer of a transaction that was done."""
     pieces: list[bytes] = []
     for op, result in zip(ops, results, strict=True):
-        if op in _CREATES_WITH_STAT:
+        if op in (zk.CREATE, zk.CREATE2):
+            # ZooKeeper makes the one of the other here.
+            pieces += (_CREATE_HEADER, text(result[0]))
+        elif op in _CREATES_WITH_STAT:
             pieces += (_CREATE2_HEADER, text(result[0]), stat_bytes(result[1]))
         else:
             pieces.append(MULTI_HEADER.pack(op, False, 0))
-            if op == zk.CREATE:
-                pieces.append(text(result[0]))
-            elif op == zk.SET_DATA:
+            if op == zk.SET_DATA:
                 pieces.append(stat_bytes(result[0]))
     pieces.append(MULTI_END)
     return b"".join(pieces)
@@ -140,4 +154,5 @@ def connected(session: int, timeout_ms: int, password: bytes, with_flag: bool) -
 
 
 _CREATES_WITH_STAT = frozenset((zk.CREATE2, zk.CREATE_CONTAINER, zk.CREATE_TTL))
+_CREATE_HEADER = MULTI_HEADER.pack(zk.CREATE, False, 0)
 _CREATE2_HEADER = MULTI_HEADER.pack(zk.CREATE2, False, 0)

@@ -125,9 +125,11 @@ def _get_data(view: View, path: str, watch: bool) -> bytes:
 
 
 def _exists(view: View, path: str, watch: bool) -> bytes:
+    if "\0" in path:
+        raise BadArguments("a path with a null character")
     if watch:
         view.watches.add(DATA, path)
-    node = view.tree.find(path)
+    node = view.tree.find(path or ROOT)
     if node is None:
         raise NoNode(path)
     return stat_bytes(node.stat())
@@ -167,7 +169,7 @@ def _ephemerals(view: View, prefix: str) -> bytes:
 def _all_children_number(view: View, path: str) -> bytes:
     node = _readable(view, path)
     tree = view.tree
-    if path == ROOT:
+    if node is tree.find(ROOT):
         return INT.pack(len(tree) - 1)
     count = 0
     below = list(node.children or ())
@@ -226,10 +228,9 @@ def _multi_read(view: View, steps: list[tuple[int, Arguments]]) -> bytes:
 
 
 def _readable(view: View, path: str, permission: int = READ) -> Node:
-    node = view.tree.find(path)
+    # To ZooKeeper the root has two names.
+    node = view.tree.find(path or ROOT)
     if node is None:
-        if "\0" in path:
-            raise BadArguments("a path with a null character")
         raise NoNode(path)
     if node.acl is not None and not allows(node.acl, permission, view.ids):
         raise NoAuth(path)

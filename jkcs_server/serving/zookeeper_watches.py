@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jkcs_client.protocol import zookeeper as zk
-from jkcs_client.protocol.errors import BadArguments
+from jkcs_client.protocol.errors import BadArguments, ProtocolError
 from jkcs_client.protocol.messages import PATH_BYTES_MAX, WATCHES_PER_CONNECTION_MAX, EventKind, WatchMode
 from jkcs_server.serving.watches import Watcher, WatchHub
 from jkcs_server.tree.keytree import KeyTree
@@ -77,11 +77,11 @@ class ZooKeeperWatches:
         self.hub.add(self._watcher, watch_id, path, _MODES[kind], 0)
 
     def has(self, kind: int, path: str) -> bool:
-        """Whether there is one of this type. Raises BadArguments for a type that is none."""
+        """Whether there is one of this type. Raises ProtocolError for a type that is none."""
         return any(self._holds(self._ids[each].get(path)) for each in _kinds_of(kind))
 
     def remove(self, kind: int, path: str) -> bool:
-        """Forget those of this type. False when there was none. Raises BadArguments for a type that is none."""
+        """Forget those of this type. False when there was none. Raises ProtocolError for a type that is none."""
         found = False
         for each in _kinds_of(kind):
             watch_id = self._ids[each].pop(path, None)
@@ -145,5 +145,5 @@ class ZooKeeperWatches:
 def _kinds_of(kind: int) -> tuple[int, ...]:
     kinds = _OF_TYPE.get(kind)
     if kinds is None:
-        raise BadArguments(f"watches of type {kind}")
+        raise ProtocolError(f"watches of type {kind}")
     return kinds

@@ -11,7 +11,7 @@ from typing import Any
 
 from jkcs_client.protocol import messages
 from jkcs_client.protocol import zookeeper as zk
-from jkcs_client.protocol.errors import BadArguments, DefiniteError, NoNode, ProtocolError
+from jkcs_client.protocol.errors import BadArguments, BadPath, DefiniteError, NoNode, ProtocolError
 from jkcs_client.protocol.jute import (
     INT,
     LONG,
@@ -48,6 +48,7 @@ _OPEN_ACL = acl(OPEN_ENTRIES)
 _OPEN_ACL_BYTES = len(_OPEN_ACL)
 _NO_TTL = -1
 
+_unpack_int = INT.unpack_from
 # Plain integers, bound once.
 _CREATE, _DELETE, _CHECK = messages.CREATE, messages.DELETE, messages.CHECK
 
@@ -82,10 +83,6 @@ def _parse_create(body: bytes, at: int, ids: Ids, with_ttl: bool) -> tuple[Comma
     flags = _FLAGS.get(mode)
     if flags is None:
         raise BadArguments(f"mode {mode}")
-    if flags & _SEQUENTIAL:
-        paths.check_sequential(path)
-    else:
-        paths.check(path)
     if len(data) > VALUE_BYTES_MAX:
         raise BadArguments(f"data of {len(data)} bytes")
     if flags & _TTL:
@@ -93,10 +90,28 @@ def _parse_create(body: bytes, at: int, ids: Ids, with_ttl: bool) -> tuple[Comma
             raise BadArguments(f"a TTL of {ttl} ms")
     elif ttl >= 0:
         raise BadArguments(f"mode {mode} has no TTL")
-    if entries is None and not flags & _TTL:
-        return (_CREATE, path, data, flags), at
     fixed = None if entries is None else _fixed(entries, ids)
+    if flags & _SEQUENTIAL:
+        _check_new(path, path + "0" * paths.SEQUENCE_DIGITS)
+    else:
+        _check_new(path, path)
+    if fixed is None and not flags & _TTL:
+        return (_CREATE, path, data, flags), at
     return (_CREATE, path, data, flags, fixed, max(ttl, 0)), at
+
+
+def _check_new(path: str, whole: str) -> None:
+    """Raise what ZooKeeper answers to an illegal path: it looks for the parent first."""
+    try:
+        paths.check(whole)
+    except BadArguments:
+        parent, slash, _ = path.rpartition("/")
+        if parent and slash and "\0" not in path:
+            try:
+                paths.check(parent)
+            except BadPath:
+                raise NoNode(parent[:100]) from None
+        raise
 
 
 def _fixed(entries: list[tuple[int, str, str]], ids: Ids) -> tuple[tuple[int, str, str], ...]:
@@ -106,13 +121,22 @@ def _fixed(entries: list[tuple[int, str, str]], ids: Ids) -> tuple[tuple[int, st
 
 
 def _set_data(body: bytes, at: int, ids: Ids) -> tuple[Command, int]:
-    path, at = read_text(body, at)
-    data, at = read_buffer(body, at)
-    version = INT.unpack_from(body, at)[0]
+    # The usual case without a call for each field: a text of `length`, a buffer of `size`, a version.
+    length = _unpack_int(body, at)[0]
+    cut = at + 4 + length
+    size = _unpack_int(body, cut)[0] if 0 <= length < len(body) else -1
+    end = cut + 4 + size
+    if size >= 0 and end + 4 <= len(body):
+        path, data, version = str(body[at + 4 : cut], "utf-8"), body[cut + 4 : end], _unpack_int(body, end)[0]
+        at = end + 4
+    else:
+        path, at = read_text(body, at)
+        data, at = read_buffer(body, at)
+        version, at = read_int(body, at)
     paths.check(path)
     if len(data) > VALUE_BYTES_MAX:
         raise BadArguments(f"data of {len(data)} bytes")
-    return (SET, path, data, version), at + 4
+    return (SET, path, data, version), at
 
 
 def _delete(body: bytes, at: int, ids: Ids) -> tuple[Command, int]:

@@ -14,7 +14,7 @@ from typing import NoReturn
 from jkcs_client.protocol.errors import BadArguments, DefiniteError, Unimplemented
 from jkcs_client.protocol.messages import CHECK, CREATE, DELETE, GUARD, MULTI, OP_NAMES, SET, SET_ACL, TTL_MS_MAX
 from jkcs_server.tree import acl as acls
-from jkcs_server.tree.acl import Acl, Ids
+from jkcs_server.tree.acl import Ids
 from jkcs_server.tree.keytree import CONTAINER, EPHEMERAL, FLAGS_MAX, TTL, KeyTree
 
 Fields = tuple[object, ...]
@@ -34,21 +34,29 @@ def check_lifetime(flags: int, ttl: object) -> None:
 
 
 def _create(tree: KeyTree, session_id: int, arguments: Sequence[object], index: int, stamp: int, ids: Ids) -> Fields:
-    acl: Acl | None = None
-    ttl: object = 0
-    if len(arguments) == 3:
-        path, data, flags = arguments
-    elif len(arguments) == 5:
-        path, data, flags, entries, ttl = arguments
-        acl = acls.parse(entries)
-    else:
+    if len(arguments) != 3:
+        return _create_rare(tree, session_id, arguments, index, stamp, ids)
+    path, data, flags = arguments
+    if type(path) is not str or type(data) is not bytes or type(flags) is not int or not 0 <= flags <= FLAGS_MAX:
+        _refuse_shape(CREATE, "path, data, flags")
+    if flags >= CONTAINER:
+        check_lifetime(flags, 0)
+    path, node = tree.create(path, data, flags, session_id, index, stamp, ids)
+    return path, node.stat()
+
+
+def _create_rare(
+    tree: KeyTree, session_id: int, arguments: Sequence[object], index: int, stamp: int, ids: Ids
+) -> Fields:
+    """With a list or a lifetime."""
+    if len(arguments) != 5:
         _refuse_shape(CREATE, "path, data, flags, acl, ttl")
+    path, data, flags, entries, ttl = arguments
     if type(path) is not str or type(data) is not bytes or type(flags) is not int or not 0 <= flags <= FLAGS_MAX:
         _refuse_shape(CREATE, "path, data, flags, acl, ttl")
-    if flags >= CONTAINER or ttl != 0:
-        check_lifetime(flags, ttl)
+    check_lifetime(flags, ttl)
     assert type(ttl) is int, ttl
-    path, node = tree.create(path, data, flags, session_id, index, stamp, ids, acl, ttl)
+    path, node = tree.create(path, data, flags, session_id, index, stamp, ids, acls.parse(entries), ttl)
     return path, node.stat()
 
 

@@ -25,6 +25,7 @@ from jkcs_client.protocol.errors import BadArguments
 from jkcs_server.tree.acl import parse, parse_ids
 from jkcs_server.tree.keytree import SYSTEM, KeyTree
 from jkcs_server.tree.node import Node
+from jkcs_server.tree.quotas import count_all
 from jkcs_server.tree.sessions import REPLIES_KEPT_MAX, Session, Sessions
 from journal.errors import CorruptRecord
 
@@ -178,4 +179,5 @@ def _decode_keys(records: Iterator[tuple[Any, ...]], count: int, sessions: Sessi
         load(path, node)
     if not SYSTEM.keys() <= tree.nodes.keys():
         raise ValueError("a key is missing that is always there")
+    count_all(tree)
     return tree

@@ -17,7 +17,6 @@ from crc32c import crc32c
 from jkcs_client.protocol.errors import (
     BadArguments,
     BadPath,
-    BadVersion,
     Fenced,
     NoAuth,
     NoChildrenForEphemerals,
@@ -27,7 +26,7 @@ from jkcs_client.protocol.errors import (
 )
 from jkcs_client.protocol.messages import ANY_VERSION, CONTAINER_TTL, CreateFlag, EventKind
 from jkcs_server.tree import acl as acls
-from jkcs_server.tree import paths
+from jkcs_server.tree import paths, quotas
 from jkcs_server.tree.acl import Acl, Ids
 from jkcs_server.tree.node import (
     CVERSION,
@@ -42,7 +41,9 @@ from jkcs_server.tree.node import (
     SEQUENCE,
     VERSION,
     Node,
+    check_version,
 )
+from jkcs_server.tree.quotas import Quota
 
 # Plain integers: to combine members of an enum costs more than to create a key.
 EPHEMERAL = int(CreateFlag.EPHEMERAL)
@@ -73,7 +74,6 @@ Change = tuple[int, str, Acl | None, Acl | None]
 where its list of children has not changed."""
 
 _NEVER = -1
-_INT32_MAX = 2**31 - 1
 _CREATE = acls.CREATE
 _WRITE = acls.WRITE
 _DELETE = acls.DELETE
@@ -92,10 +92,12 @@ class KeyTree:
         Replaced as a whole by `replace`: ask the tree for it each time."""
         self.ephemerals: dict[int, set[str]] = {}
         """Paths of the keys that each session owns. Invariant: a session without one has no set."""
-        self.containers: set[str] = set()
-        """Paths of all containers."""
-        self.ttls: set[str] = set()
-        """Paths of all keys that go when nobody sets them."""
+        self.containers: dict[str, None] = {}
+        """Paths of all containers, in no order that replicas share."""
+        self.ttls: dict[str, None] = {}
+        """Paths of all keys that go when nobody sets them, likewise."""
+        self.quotas: dict[str, Quota] = {}
+        """Quotas by the path they are on. Each is what the keys below make of it."""
         self.changes: list[Change] = []
         """What happened, for whoever drives the tree to take and clear."""
         self.sum = 0
@@ -108,6 +110,8 @@ class KeyTree:
         """During a transaction: where `_kept_to` returns to."""
         self._sum_before = 0
         """During a transaction: where `sum` returns to when it is rolled back."""
+        self._quotas_before: dict[str, Quota] = {}
+        """During a transaction: likewise for `quotas`."""
         if not bare:
             for path, (cversion, aversion, entries) in SYSTEM.items():
                 node = Node(b"", 0, 0, 0)
@@ -151,7 +155,10 @@ class KeyTree:
         number = 0
         if flags & SEQUENTIAL:
             number, path = self._number(path, parent, flags & INT32)
-        if not paths.is_plain_name(path[cut + 1 :]):
+        # A name that is legal at a glance. isprintable() alone would depend on the Unicode tables of this Python
+        # (RELIABILITY 46).
+        name = path[cut + 1 :]
+        if not (name.isascii() and name.isprintable() and name) or name[0] == ".":
             paths.check_form(path)
         if parent is None:
             paths.check_form(path)
@@ -164,15 +171,17 @@ class KeyTree:
             raise NodeExists(path)
         elif parent.owner:
             raise NoChildrenForEphemerals(parent_path)
+        if self.quotas:
+            quotas.charge(self, path, 1, len(data))
         node = Node(data, index, stamp, session_id if flags & EPHEMERAL else 0)
         if acl is not None or flags >= CONTAINER:
             node.acl = acl
             node.ttl = CONTAINER_TTL if flags & CONTAINER else ttl
-        parent = self._add(path, node, parent_path, parent, index)
+        parent = self.add(path, node, parent_path, parent, index)
         if flags & SEQUENTIAL and number >= parent.sequence:
             self.sum += parent.weight * SEQUENCE * (number + 1 - parent.sequence)
             parent.sequence = number + 1
-        return path, node
+        return path, nodes[path] if self.quotas else node
 
     def set(self, path: str, data: bytes, version: int, index: int, stamp: int, ids: Ids = ()) -> Node:
         node = self.nodes.get(path)
@@ -180,9 +189,11 @@ class KeyTree:
             raise self._no_node(path)
         if node.acl is not None and not acls.allows(node.acl, _WRITE, ids):
             raise NoAuth(path)
+        if self.quotas:
+            quotas.charge(self, path, 0, len(data) - len(node.data))
         if version != node.version and version != ANY_VERSION:
-            _check_version(path, version, node.version)
-        return self._set(path, node, data, index, stamp)
+            check_version(path, version, node.version)
+        return self.put(path, node, data, index, stamp)
 
     def set_acl(self, path: str, acl: Acl | None, aversion: int, index: int, ids: Ids = ()) -> Node:
         """Give a key another list. Nobody is told: who may see what comes next is asked when it comes."""
@@ -192,8 +203,8 @@ class KeyTree:
         if node.acl is not None and not acls.allows(node.acl, _ADMIN, ids):
             raise NoAuth(path)
         if aversion != node.aversion and aversion != ANY_VERSION:
-            _check_version(path, aversion, node.aversion)
-        node = self._keep_unmarked(path, node)
+            check_version(path, aversion, node.aversion)
+        node = self.keep_unmarked(path, node)
         self.sum -= node.weight * node.rare()
         node.acl = acl
         node.aversion += 1
@@ -216,10 +227,10 @@ class KeyTree:
         if node is None:
             raise NoNode(path)
         if version != node.version and version != ANY_VERSION:
-            _check_version(path, version, node.version)
+            check_version(path, version, node.version)
         if node.children:
             raise NotEmpty(path)
-        self._remove(path, node, index)
+        self.remove(path, node, index)
 
     def check(self, path: str, version: int, ids: Ids = ()) -> Node:
         """The node at `path`, if it has that version."""
@@ -229,7 +240,7 @@ class KeyTree:
         if node.acl is not None and not acls.allows(node.acl, _READ, ids):
             raise NoAuth(path)
         if version != node.version and version != ANY_VERSION:
-            _check_version(path, version, node.version)
+            check_version(path, version, node.version)
         return node
 
     def guard(self, path: str, czxid: int) -> None:
@@ -243,48 +254,23 @@ class KeyTree:
     def delete_owned(self, session_id: int, index: int) -> None:
         """Delete all keys of a session that ends, in the order of their paths (they have no children)."""
         for path in sorted(self.ephemerals.get(session_id, ())):
-            self._remove(path, self.nodes[path], index)
-
-    def go_back_to(self, other: KeyTree, index: int, stamp: int) -> None:
-        """Make keys and data those of `other`, by deleting, creating and setting what is different, at `index`.
-
-        So no number goes back: a key that comes back is a new one, with a new token; a key whose data goes back has
-        one version more; a sequence goes on. Ephemeral keys of `other` stay away: who owned them gave them up, or
-        may have. Those that there are stay, where the keys above them do and nothing else takes their place.
-        """
-        assert self._undo is None and not self.changes, (index, self.changes)
-        nodes, wanted = self.nodes, {path: node for path, node in other.nodes.items() if not node.owner}
-        unwanted = [
-            node
-            for path, node in nodes.items()
-            if (path in wanted if node.owner else path not in wanted)
-            or (node.owner and paths.parent_of(path) not in wanted)
-        ]
-        # A parent comes before its children in the dictionary: backwards, they go first.
-        for node in reversed(unwanted):
-            self._remove(node.path, nodes[node.path], index)
-        for path, model in wanted.items():
-            if path not in nodes:
-                parent_path = paths.parent_of(path)
-                node = Node(model.data, index, stamp, 0)
-                node.acl = model.acl
-                node.ttl = model.ttl
-                self._add(path, node, parent_path, nodes[parent_path], index)
-            elif nodes[path].data != model.data and path != CONFIG:
-                self._set(path, nodes[path], model.data, index, stamp)
-            self._go_back_in_rare(path, nodes[path], model)
+            self.remove(path, self.nodes[path], index)
 
     def configure(self, data: bytes, index: int, stamp: int) -> None:
         """Write down who the members are, where their clients look for it."""
-        self._set(CONFIG, self.nodes[CONFIG], data, index, stamp)
+        self.put(CONFIG, self.nodes[CONFIG], data, index, stamp)
 
     def reap(self, path: str, czxid: int, stamp: int, index: int) -> None:
         """Delete a container or a key that nobody set for its time, if it still is what it was and without children."""
         node = self.nodes.get(path)
-        if node is None or node.czxid != czxid or node.children or not node.ttl:
-            return
-        if node.sequence > 0 if node.ttl == CONTAINER_TTL else stamp >= node.mtime + node.ttl:
-            self._remove(path, node, index)
+        if node is not None and node.czxid == czxid and node.has_lived(stamp):
+            self.remove(path, node, index)
+
+    def overwrite(self, path: str, data: bytes) -> None:
+        """Change a key's data without a trace: for what the tree itself counts."""
+        node = self.keep_unmarked(path, self.nodes[path])
+        self.sum += node.weight * DATA * (crc32c(data) - crc32c(node.data))
+        node.data = data
 
     # Transactions
 
@@ -293,6 +279,7 @@ class KeyTree:
         assert self._undo is None and not self.changes, (index, self.changes)
         self._undo = []
         self._sum_before = self.sum
+        self._quotas_before = self.quotas.copy()
         self._kept_to_before, self._kept_to = self._kept_to, index - 1
 
     def commit(self) -> None:
@@ -305,6 +292,7 @@ class KeyTree:
         assert undo is not None
         self.commit()
         self.sum = self._sum_before
+        self.quotas = self._quotas_before
         self.changes.clear()
         # A parent is replaced after its child is noted, so in reverse it is the old parent, with the
         # set of children that it shares with its copies, that takes the child back or loses it.
@@ -317,6 +305,12 @@ class KeyTree:
             else:
                 assert now is not None, path
                 self._unlink(path, now, self.nodes[paths.parent_of(path)])
+
+    # For the modules beside this one
+
+    def lifetimes(self, ttl: int) -> dict[str, None]:
+        """Where keys with this lifetime are listed."""
+        return self.containers if ttl == CONTAINER_TTL else self.ttls
 
     # Snapshots
 
@@ -350,6 +344,7 @@ class KeyTree:
         self.ephemerals = other.ephemerals
         self.containers = other.containers
         self.ttls = other.ttls
+        self.quotas = other.quotas
         self.sum = other.sum
         self.changes.clear()
         self._kept_to = _NEVER
@@ -359,26 +354,6 @@ class KeyTree:
         return sum(node.share() for node in self.nodes.values())
 
     # Inside
-
-    def _go_back_in_rare(self, path: str, node: Node, model: Node) -> None:
-        """Make the node's list and lifetime those of the model, and its sequence no less."""
-        if node.acl is not model.acl or node.ttl != model.ttl:
-            node = self._keep_unmarked(path, node)
-            self.sum -= node.weight * node.rare()
-            if node.acl is not model.acl:
-                node.acl = model.acl
-                node.aversion += 1
-            if node.ttl != model.ttl:
-                self.containers.discard(path)
-                self.ttls.discard(path)
-                node.ttl = model.ttl
-                if node.ttl:
-                    (self.containers if node.ttl == CONTAINER_TTL else self.ttls).add(path)
-            self.sum += node.weight * node.rare()
-        if node.sequence < model.sequence:
-            node = self._keep_unmarked(path, node)
-            self.sum += node.weight * SEQUENCE * (model.sequence - node.sequence)
-            node.sequence = model.sequence
 
     def _no_node(self, path: str) -> Exception:
         """What to raise for a key that is not there."""
@@ -409,17 +384,24 @@ class KeyTree:
         for ancestor in above[first:]:
             node = Node(b"", index, stamp, 0)
             node.acl = acl
-            self._add(ancestor, node, parent_path, parent, index)
+            self.add(ancestor, node, parent_path, parent, index)
             parent_path, parent = ancestor, node
         return parent
 
-    def _add(self, path: str, node: Node, parent_path: str, parent: Node, index: int) -> Node:
+    def add(self, path: str, node: Node, parent_path: str, parent: Node, index: int) -> Node:
         """Link a new node; returns its parent as it now is."""
         if self._undo is not None:
             self._undo.append((path, None))
         if parent.pzxid <= self._kept_to:
             parent = self._replace_by_copy(parent_path, parent)
-        self._link(path, node, parent)
+        # As `_link` does it, without the call.
+        self.nodes[path] = node
+        if parent.children is None:
+            parent.children = {path}
+        else:
+            parent.children.add(path)
+        if node.owner or node.ttl:
+            self._list(path, node)
         node.path = path
         node.weight = weight = crc32c(path.encode()) << 1 | 1
         self.sum += weight * (
@@ -431,25 +413,31 @@ class KeyTree:
         parent.sequence += 1
         parent.pzxid = index
         self.changes.append((CREATED, path, node.acl, parent.acl))
+        if self.quotas or path[1] == "z":
+            quotas.on_change(self, path, 1, len(node.data))
         return parent
 
-    def _set(self, path: str, node: Node, data: bytes, index: int, stamp: int) -> Node:
+    def put(self, path: str, node: Node, data: bytes, index: int, stamp: int) -> Node:
         if node.mzxid <= self._kept_to:
             node = self._replace_by_copy(path, node)
+        before = node.data
         self.sum += node.weight * (
             MZXID * (index - node.mzxid)
             + MTIME * (stamp - node.mtime)
             + VERSION
-            + DATA * (crc32c(data) - crc32c(node.data))
+            + DATA * (crc32c(data) - crc32c(before))
         )
         node.data = data
         node.mzxid = index
         node.mtime = stamp
         node.version += 1
         self.changes.append((CHANGED, path, node.acl, None))
+        if self.quotas:
+            quotas.on_change(self, path, 0, len(data) - len(before))
+            return self.nodes[path]
         return node
 
-    def _remove(self, path: str, node: Node, index: int) -> None:
+    def remove(self, path: str, node: Node, index: int) -> None:
         if self._undo is not None:
             self._undo.append((path, node))
         parent_path = paths.parent_of(path)
@@ -461,8 +449,10 @@ class KeyTree:
         parent.cversion += 1
         parent.pzxid = index
         self.changes.append((DELETED, path, node.acl, parent.acl))
+        if self.quotas:
+            quotas.on_change(self, path, -1, -len(node.data))
 
-    def _keep_unmarked(self, path: str, node: Node) -> Node:
+    def keep_unmarked(self, path: str, node: Node) -> Node:
         """The node to change where neither of its two indices will tell that it has changed."""
         return node if self._kept_to == _NEVER else self._replace_by_copy(path, node)
 
@@ -478,6 +468,11 @@ class KeyTree:
             parent.children = {path}
         else:
             parent.children.add(path)
+        if node.owner or node.ttl:
+            self._list(path, node)
+
+    def _list(self, path: str, node: Node) -> None:
+        """Note who a key goes with."""
         if node.owner:
             owned = self.ephemerals.get(node.owner)
             if owned is None:
@@ -485,7 +480,7 @@ class KeyTree:
             else:
                 owned.add(path)
         if node.ttl:
-            (self.containers if node.ttl == CONTAINER_TTL else self.ttls).add(path)
+            self.lifetimes(node.ttl)[path] = None
 
     def _unlink(self, path: str, node: Node, parent: Node) -> None:
         del self.nodes[path]
@@ -497,13 +492,4 @@ class KeyTree:
             if not owned:
                 del self.ephemerals[node.owner]
         if node.ttl:
-            (self.containers if node.ttl == CONTAINER_TTL else self.ttls).discard(path)
-
-
-def _check_version(path: str, given: int, present: int) -> None:
-    """Raise BadVersion, unless the one given is what is left of the present one in 32 bits.
-
-    ZooKeeper's clients see no more of it.
-    """
-    if not (present > _INT32_MAX and -_INT32_MAX - 1 <= given <= _INT32_MAX and (present - given) % 2**32 == 0):
-        raise BadVersion(path)
+            del self.lifetimes(node.ttl)[path]

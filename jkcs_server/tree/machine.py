@@ -23,9 +23,11 @@ from jkcs_server.tree.acl import Acl, Ids, parse_ids
 from jkcs_server.tree.apply import WRITES, Write
 from jkcs_server.tree.commands import EXPIRE, IDENTIFIED, MOVE, OPEN, REAP
 from jkcs_server.tree.keytree import KeyTree
+from jkcs_server.tree.members import describe
+from jkcs_server.tree.recovery import go_back_to
 from jkcs_server.tree.sessions import Outcome, Result, Session, Sessions
 from journal.errors import CorruptRecord
-from journal.values import Entry, EntryKind
+from journal.values import Configuration, Entry, EntryKind
 
 _APPLIED = 0xA2E57C19F48D36B
 _64_BITS = 2**64 - 1
@@ -82,6 +84,8 @@ class TreeMachine:
                 self._apply_command(command, index, entry)
                 index += 1
         self.applied = entry.last
+        if entry.kind is EntryKind.CONFIGURATION:
+            self._configure(entry)
 
     def snapshot(self) -> Iterator[bytes]:
         """The state as it is now, in chunks. To take another one gives up the one before it."""
@@ -104,11 +108,11 @@ class TreeMachine:
     def recover(self, chunks: Iterable[bytes], index: int, stamp: int) -> None:
         """Bring keys and data back to what the snapshot holds, by changes at `index` that watchers are told of.
 
-        Sessions stay as they are, with what they own; see `KeyTree.go_back_to`. Raises CorruptRecord and has
+        Sessions stay as they are, with what they own; see `recovery`. Raises CorruptRecord and has
         then changed nothing.
         """
         _, _, tree = image.decode(chunks)
-        self.tree.go_back_to(tree, index, stamp)
+        go_back_to(self.tree, tree, index, stamp)
         self._tell_changes(index)
         self.applied = index
 
@@ -119,6 +123,14 @@ class TreeMachine:
     def digest_anew(self) -> int:
         """What `digest` must be, from the state itself. Takes as long as a snapshot; for tests and the simulator."""
         return (self.tree.sum_anew() + self.sessions.sum_anew() + _APPLIED * self.applied) & _64_BITS
+
+    def _configure(self, entry: Entry) -> None:
+        try:
+            configuration = Configuration.from_fields(msgpack.unpackb(entry.payload))
+        except (ValueError, msgpack.UnpackException) as error:
+            raise CorruptRecord(f"entry {entry.first} is no configuration: {error}") from error
+        self.tree.configure(describe(configuration, entry.last), entry.last, entry.stamp)
+        self._tell_changes(entry.last)
 
     def _give_out(self, chunks: Iterator[bytes], mark: object) -> Iterator[bytes]:
         try:

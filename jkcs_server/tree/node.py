@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from crc32c import crc32c
 
+from jkcs_client.protocol.errors import BadVersion
+from jkcs_client.protocol.messages import CONTAINER_TTL
 from jkcs_server.tree.acl import Acl
 
 Stat = tuple[int, int, int, int, int, int, int, int, int, int, int, int]
@@ -36,6 +38,9 @@ NEW_INDEX = CZXID + MZXID + PZXID
 NEW_STAMP = CTIME + MTIME
 NEW_CHILD = CVERSION + SEQUENCE
 """What a parent's share gets for a child, before its index."""
+
+
+_INT32_MAX = 2**31 - 1
 
 
 class Node:
@@ -152,6 +157,12 @@ class Node:
             + rare
         )
 
+    def has_lived(self, stamp: int) -> bool:
+        """Whether a container, or a key with a lifetime, should go by `stamp`."""
+        if not self.ttl or self.children:
+            return False
+        return self.sequence > 0 if self.ttl == CONTAINER_TTL else stamp >= self.mtime + self.ttl
+
     def rare(self) -> int:
         """The part of the share that most nodes have not; before it is times the weight."""
         acl = self.acl
@@ -161,3 +172,12 @@ class Node:
         """Give the node its path, and what follows from it."""
         self.path = path
         self.weight = crc32c(path.encode()) << 1 | 1
+
+
+def check_version(path: str, given: int, present: int) -> None:
+    """Raise BadVersion, unless the one given is what is left of the present one in 32 bits.
+
+    ZooKeeper's clients see no more of it.
+    """
+    if not (present > _INT32_MAX and -_INT32_MAX - 1 <= given <= _INT32_MAX and (present - given) % 2**32 == 0):
+        raise BadVersion(path)

@@ -72,15 +72,6 @@ def check_sequential(path: object) -> None:
         check(path)
 
 
-def is_plain_name(name: str) -> bool:
-    """Whether a path's last component is legal at a glance. When not, `check_form` decides."""
-    # isprintable() alone would depend on the Unicode tables of this Python (RELIABILITY 46).
-    return name.isascii() and name.isprintable() and name not in _NOT_PLAIN
-
-
-_NOT_PLAIN = frozenset(("", ".", ".."))
-
-
 def parent_of(path: str) -> str:
     """The path one level up, of any legal path but the root."""
     return path[: path.rindex("/")] or ROOT

@@ -23,6 +23,7 @@ from journal.peers.handshake import (
     refusal,
     take_greeting,
 )
+from journal.peers.tls import came_with_tls, check_names
 from journal.raft.messages import Message
 from journal.values import NodeId
 
@@ -95,6 +96,12 @@ class Link(asyncio.Protocol):
         else:
             self.transport.abort()
 
+    def end_by_itself(self, reason: str) -> None:
+        """Report the end, once, of a connection that whoever is below lets go of."""
+        if not self.over:
+            self.over = True
+            self.report_end(reason)
+
     def finish(self) -> None:
         """End in good order: what is queued leaves first."""
         if self.transport is not None and not self.over:
@@ -132,7 +139,18 @@ class Dialed(Link):
         """The queue was full, and that has been said; until it was empty again."""
 
     def begin(self, transport: asyncio.Transport) -> None:
-        transport.write(hello(self.network.identity, self.peer))
+        if self.network.tls is None:
+            transport.write(hello(self.network.identity, self.peer))
+
+    def secured(self, certificate: bytes | None) -> None:
+        """The connection stands, with TLS, and the other side has shown this certificate."""
+        assert self.transport is not None
+        try:
+            check_names(certificate, self.network.identity.cluster, self.peer)
+        except PeerRefused as error:
+            self.end(str(error))
+        else:
+            self.transport.write(hello(self.network.identity, self.peer))
 
     def receive(self, data: bytes) -> None:
         if not self.opened.done():
@@ -186,6 +204,8 @@ class Accepted(Link):
         super().__init__(network)
         self.peer: NodeId | None = None
         """Who it is; None until the handshake is done."""
+        self.certificate: bytes | None = None
+        """What it has shown, where TLS is spoken."""
         self._decoder = Decoder(network.limits)
         self._patience: asyncio.TimerHandle | None = None
 
@@ -214,11 +234,15 @@ class Accepted(Link):
         network = self.network
         assert self.transport is not None
         try:
+            if network.tls is None and not self._greeting and came_with_tls(data):
+                raise PeerRefused("it speaks TLS with its peers, and this node does not")
             greeting = self.greet(data)
             if greeting is None:
                 return b""
             fields, rest = greeting
             identity = judge_hello(fields, network.identity)
+            if network.tls is not None:
+                check_names(self.certificate, identity.cluster, identity.node)
         except PeerRefused as error:
             self.end(str(error), refusal(network.identity, Refusal("", str(error))))
             return b""

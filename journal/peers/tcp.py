@@ -22,13 +22,16 @@ import random
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
+from journal.complaints import Complaints
 from journal.errors import PeerRefused
 from journal.limits import Limits
 from journal.peers.codec import encode
 from journal.peers.handshake import Identity, Refusal
 from journal.peers.links import HANDSHAKE_SECONDS, Accepted, Dialed, Link
 from journal.peers.network import Receiver
+from journal.peers.tls import PeerTls, SecuredAccept, SecuredDial
 from journal.raft.messages import Message
 from journal.values import NodeId
 
@@ -41,9 +44,6 @@ STEADY_SECONDS = 1.0
 """A connection that lasted this long was a success: the next pause is the shortest again."""
 ACCEPTED_MAX = 128
 """Accepted connections, those still in their handshake included; one more is closed at once."""
-COMPLAINTS_MAX = 256
-"""Different complaints about strangers that are logged between two pauses of `COMPLAINT_SECONDS`."""
-COMPLAINT_SECONDS = 60.0
 JOIN_BYTES_MAX = 64 * 1024
 """Up to here the pieces of a frame are joined; larger ones are handed over unjoined, which spares a copy."""
 CLOSE_SECONDS = 0.5
@@ -57,6 +57,7 @@ class TcpNetwork:
     `sock`, when given, is bound already and takes the place of `listen`: whoever must know the port before
     the node starts binds it and keeps it bound. `about` is what peers are told of this node, `advertise` where
     they find it when that is not `listen`.
+    `tls`, when given, is spoken with all peers, and with none without it.
     `chance` returns numbers in [0, 1) for the jitter.
     """
 
@@ -71,6 +72,7 @@ class TcpNetwork:
         about: str = "",
         advertise: str = "",
         sock: socket.socket | None = None,
+        tls: PeerTls | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.identity = Identity(cluster, me, about, address=advertise or _show(listen))
@@ -85,6 +87,7 @@ class TcpNetwork:
         """The other members and where they are dialed; see `set_members`."""
         self._listen = listen
         self._sock = sock
+        self.tls = tls
         self._chance = chance
         self._server: asyncio.Server | None = None
         self._receiver: Receiver | None = None
@@ -102,8 +105,7 @@ class TcpNetwork:
         """The message sent last ..."""
         self._encoded: tuple[list[bytes], int] = ([], 0)
         """... and its frame."""
-        self._complaints: set[tuple[str, str]] = set()
-        self._complaints_since = 0.0
+        self._complaints = Complaints()
 
     @property
     def address(self) -> Address:
@@ -119,15 +121,22 @@ class TcpNetwork:
         loop = asyncio.get_running_loop()
         try:
             if self._sock is not None:
-                self._server = await loop.create_server(lambda: Accepted(self), sock=self._sock)
+                self._server = await loop.create_server(self._accepting, sock=self._sock)
             else:
                 host, port = self._listen
-                self._server = await loop.create_server(lambda: Accepted(self), host, port)
+                self._server = await loop.create_server(self._accepting, host, port)
         except OSError as error:
             where = self._sock.getsockname() if self._sock is not None else self._listen
             reason = f"cannot listen for peers on {_show(where)}: {error.strerror or error}"
             raise OSError(error.errno, reason) from error
         self.set_members(dict.fromkeys(self._configured, ""))
+
+    def _accepting(self) -> asyncio.Protocol:
+        link = Accepted(self)
+        return link if self.tls is None else SecuredAccept(link, self.tls)
+
+    def _dialing(self, link: Dialed) -> asyncio.Protocol:
+        return link if self.tls is None else SecuredDial(link, self.tls)
 
     def set_members(self, addresses: Mapping[NodeId, str]) -> None:
         wanted: dict[NodeId, Address] = {}
@@ -236,7 +245,7 @@ class TcpNetwork:
         host, port = self.peers[link.peer]
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
-                await loop.create_connection(lambda: link, host, port)
+                await loop.create_connection(partial(self._dialing, link), host, port)
                 await link.opened
         except BaseException:  # a cancellation too must not leave a half-open connection behind
             link.end("given up")
@@ -321,13 +330,7 @@ class TcpNetwork:
 
     def _complain(self, remote: str, reason: str) -> None:
         """Log why a stranger was turned away, once a minute for each host and reason."""
-        now = asyncio.get_running_loop().time()
-        if now - self._complaints_since > COMPLAINT_SECONDS:
-            self._complaints.clear()
-            self._complaints_since = now
-        key = (remote, reason)
-        if key not in self._complaints and len(self._complaints) < COMPLAINTS_MAX:
-            self._complaints.add(key)
+        if self._complaints.is_news(remote, reason, asyncio.get_running_loop().time()):
             _log.warning("turned away a connection from %s: %s", remote, reason)
 
 

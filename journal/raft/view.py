@@ -110,6 +110,11 @@ class CoreView:
         """Where this node's state is known to differ from that of a quorum: it must not serve any more."""
         return self._state.digests.divergence()
 
+    @property
+    def attested(self) -> tuple[Index, int]:
+        """The newest index at which a quorum is known to agree on its state, 0 for none, and that state's digest."""
+        return self._state.digests.attested, self._state.digests.attested_digest
+
     def peers_in_snapshot(self) -> tuple[NodeId, ...]:
         """The peers that wait for a snapshot from this node, sorted."""
         behind = {status.peer for status in self.progress() if status.state is ProgressState.SNAPSHOT}

@@ -16,6 +16,7 @@ def test_the_sample_file_is_a_right_configuration() -> None:
     """It is what an operator starts from."""
     config = load(tomllib.loads((DEPLOY / "node.toml").read_text(encoding="utf-8")), {}, {})
     assert config.me == "n1" and len(config.peers) == 3
+    config.check_exposure()
 
 
 def test_every_settings_file_shown_on_a_page_is_right() -> None:
@@ -23,18 +24,20 @@ def test_every_settings_file_shown_on_a_page_is_right() -> None:
     shown = [block for page in pages() for block in page.blocks if block.language == "toml"]
     assert shown
     for block in shown:
-        load(tomllib.loads(block.text), {}, {})
+        load(tomllib.loads(block.text), {}, {}).check_exposure()
 
 
 def test_every_member_of_the_compose_file_is_configured_right() -> None:
     """Three members with the same peers, each with a name among them."""
     text = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
-    variables = re.findall(r"^ +(JKCS_[A-Z_]+): (\S+)$", text, re.MULTILINE)
+    variables = re.findall(r'^ +(JKCS_[A-Z_]+): "?([^\s"]+)"?$', text, re.MULTILINE)
     names = [value for name, value in variables if name == "JKCS_ME"]
     shared = {name: value for name, value in variables if name != "JKCS_ME"}
     assert names == re.findall(r"^  (n\d):$\n    <<", text, re.MULTILINE) == ["n1", "n2", "n3"]
     for name in names:
-        assert list(load(None, {**shared, "JKCS_ME": name}, {}).peers) == names
+        config = load(None, {**shared, "JKCS_ME": name}, {})
+        assert list(config.peers) == names
+        config.check_exposure()
 
 
 def test_the_unit_and_the_image_start_a_command_that_exists() -> None:

@@ -55,7 +55,7 @@ _SEND = (
 )
 HOOKS = {
     "session.open.propose": "requests.open_session",
-    "session.attach": "requests._attach_now",
+    "session.attach": "requests.arrivals._attach_now",
     "session.expire.propose": "replica.propose_now",
     "watch.send": "requests.hub.on_event",
     "read.start": "requests.on_read_start",

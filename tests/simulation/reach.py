@@ -332,7 +332,7 @@ class Reach:
         _before(requests, "on_leadership", on_leadership)
         _before(requests, "_propose_all_again", propose_all_again)
         _before(requests, "on_restored", on_restored)
-        _before(requests, "_attach_now", attach_now)
+        _before(requests.arrivals, "_attach_now", attach_now)
         _before(replica._reading, "give_up", read_lost)
         _before(replica, "cut_log", cut_log)
         install = replica.install

@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from jkcs_server import Node, NodeConfig
 from journal.limits import Limits, Timing
@@ -19,6 +20,8 @@ class Cluster:
         self.directory = directory
         self.limits = limits
         self.timing = timing
+        self.settings: dict[str, Any] = {}
+        """More settings of every node that is started from now on."""
         self.nodes: dict[int, Node] = {}
         self._sockets = [bound_socket() for _ in range(size)]
         self._ports = [sock.getsockname()[1] for sock in self._sockets]
@@ -34,6 +37,7 @@ class Cluster:
             timing=self.timing,
             session_timeout_min=0.2,
             join=join,
+            **self.settings,
         )
 
     async def start(self, number: int, *, join: bool = False) -> Node:
@@ -86,9 +90,15 @@ DEFAULT_TIMING = Timing()
 
 @asynccontextmanager
 async def running_cluster(
-    directory: Path, size: int = 3, limits: Limits = DEFAULT_LIMITS, timing: Timing = DEFAULT_TIMING
+    directory: Path,
+    size: int = 3,
+    limits: Limits = DEFAULT_LIMITS,
+    timing: Timing = DEFAULT_TIMING,
+    **settings: Any,
 ) -> AsyncIterator[Cluster]:
+    """`settings`: more of what `NodeConfig` takes."""
     cluster = Cluster(directory, size, limits, timing)
+    cluster.settings = settings
     try:
         for number in range(size):
             await cluster.start(number)

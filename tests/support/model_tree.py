@@ -131,6 +131,7 @@ class ModelTree:
             self._end(session_id, index)
             return errors.OK, ()
         answer = self._write(index, stamp, session_id, op, arguments)
+        self._count()
         session.serial = serial
         session.replies[serial] = answer
         oldest = serial - messages.REQUESTS_IN_FLIGHT_MAX
@@ -145,10 +146,12 @@ class ModelTree:
             return
         if (key.ttl == -1 and key.next_number) or (key.ttl > 0 and stamp - key.mtime >= key.ttl):
             self._remove(path, index)
+            self._count()
 
     def _end(self, session_id: int, index: int) -> None:
         for path in self.owned_by(session_id):
             self._remove(path, index)
+        self._count()
         del self.sessions[session_id]
 
     def _write(self, index: int, stamp: int, session_id: int, op: int, arguments: list[Any]) -> Answer:
@@ -218,7 +221,7 @@ class ModelTree:
         if op != messages.DELETE:
             self._need({messages.SET: WRITE, messages.CHECK: READ, messages.SET_ACL: ADMIN}[op], path, path)
         present = key.aversion if op == messages.SET_ACL else key.version
-        if not _is_version(arguments[-1], present):
+        if op != messages.SET and not _is_version(arguments[-1], present):
             raise Failed(errors.BadVersion, path)
         if op == messages.SET_ACL:
             key.acl, key.aversion = acl, key.aversion + 1
@@ -229,8 +232,12 @@ class ModelTree:
             self._remove(path, index)
             return ()
         if op == messages.SET:
+            self._charge(path, 0, len(arguments[1]) - len(key.data))
+            if not _is_version(arguments[-1], key.version):
+                raise Failed(errors.BadVersion, path)
             key.data, key.mzxid, key.mtime, key.version = arguments[1], index, stamp, key.version + 1
             self.events.append((messages.EventKind.CHANGED, path))
+            self._count()
             return (self.stat(path),)
         return ()
 
@@ -252,11 +259,14 @@ class ModelTree:
             raise Failed(errors.NoChildrenForEphemerals, lowest)
         for above in missing:
             self._add(above, b"", 0, index, stamp, acl)
+            self._count()
         if sequential:
             path = self._numbered(path, parent, bool(flags & messages.CreateFlag.INT32))
+        self._charge(path, 1, len(data))
         ephemeral = bool(flags & messages.CreateFlag.EPHEMERAL)
         self._add(path, data, session_id if ephemeral else 0, index, stamp, acl)
         self.keys[path].ttl = -1 if flags & messages.CreateFlag.CONTAINER else ttl
+        self._count()
         return path, self.stat(path)
 
     def _numbered(self, prefix: str, parent: str, int32: bool) -> str:
@@ -272,6 +282,44 @@ class ModelTree:
                 return path
             number += 1
 
+    def configure(self, index: int, stamp: int, data: bytes) -> None:
+        """A configuration was applied, and this is what its key says."""
+        key = self.keys["/zookeeper/config"]
+        key.data, key.mzxid, key.mtime, key.version = data, index, stamp, key.version + 1
+        self.events = [(messages.EventKind.CHANGED, "/zookeeper/config")]
+
+    def _quotas(self) -> dict[str, dict[str, int]]:
+        """What is said for each key with a quota."""
+        quotas = {}
+        for path, key in self.keys.items():
+            top = path.removeprefix("/zookeeper/quota").removesuffix("/zookeeper_limits")
+            if top and path == f"/zookeeper/quota{top}/zookeeper_limits":
+                pairs = [pair.split("=") for pair in key.data.decode("latin-1").replace(";", ",").split(",")]
+                quotas[top] = {
+                    pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].lstrip("-").isdigit()
+                }
+        return quotas
+
+    def _held(self, top: str) -> tuple[int, int]:
+        held = [key for path, key in self.keys.items() if path == top or path.startswith(top + "/")]
+        return (0, 0) if _is_system(top) else (len(held), sum(len(key.data) for key in held))
+
+    def _charge(self, path: str, count: int, size: int) -> None:
+        for top, said in self._quotas().items():
+            if (path == top or path.startswith(top + "/")) and not _is_system(path):
+                keys, held = self._held(top)
+                if count and -1 < said.get("countHardLimit", -1) < keys + count:
+                    raise Failed(errors.QuotaExceeded, path)
+                if size and -1 < said.get("byteHardLimit", -1) < held + size:
+                    raise Failed(errors.QuotaExceeded, path)
+
+    def _count(self) -> None:
+        """Make true what is said of how much there is."""
+        for top in self._quotas():
+            stats = self.keys.get(f"/zookeeper/quota{top}/zookeeper_stats")
+            if stats is not None:
+                stats.data = b"count=%d,bytes=%d" % self._held(top)
+
     def _need(self, permission: int, at: str, path: str) -> None:
         if ("super", "") in self.ids:
             return
@@ -281,7 +329,7 @@ class ModelTree:
                 return
         raise Failed(errors.NoAuth, path)
 
-    def _add(self, path: str, data: bytes, owner: int, index: int, stamp: int, acl: Any) -> None:
+    def _add(self, path: str, data: bytes, owner: int, index: int, stamp: int, acl: Any = OPEN_ACL) -> None:
         self.keys[path] = ModelKey(data, index, index, index, stamp, stamp, owner, acl=acl)
         self._children_changed(path, index)
         self.keys[_parent(path)].next_number += 1
@@ -310,6 +358,10 @@ def _above(path: str) -> list[str]:
     """A path and all above it, the root first."""
     names = [] if path == "/" else _split(path)
     return ["/" + "/".join(names[:count]) for count in range(len(names) + 1)]
+
+
+def _is_system(path: str) -> bool:
+    return path == "/zookeeper" or path.startswith("/zookeeper/")
 
 
 def _is_version(given: int, present: int) -> bool:

@@ -61,9 +61,15 @@ class Annals:
         self.events: list[GhostEvent] = []
         """In log order; those of one command in the order in which they are told."""
         self.histories: dict[str, list[KeyState]] = {}
-        self.listings: dict[str, list[Listing]] = {"/": [Listing(0, (), 0, 0)]}
-        self._names: dict[str, set[str]] = {"/": set()}
+        self.listings: dict[str, list[Listing]] = {}
+        self._names: dict[str, set[str]] = {}
         """The children of this moment."""
+        beginning = ModelTree()
+        for path, key in beginning.keys.items():
+            names = beginning.children(path)
+            self._names[path] = set(names)
+            self.listings[path] = [Listing(0, tuple(names), key.cversion, key.pzxid)]
+            self.histories[path] = [KeyState(0, key.data)]
 
     def take(self, index: int, model: ModelTree) -> None:
         """The model has applied the command at `index`."""
@@ -80,8 +86,6 @@ class Annals:
 
     def state_at(self, path: str, index: int) -> KeyState:
         """What a key was as of `index`."""
-        if path == "/":
-            return KeyState(0, b"")
         states = self.histories.get(path, [])
         place = bisect_right(states, index, key=lambda state: state.index)
         return states[place - 1] if place else _NEVER

@@ -15,9 +15,11 @@ from typing import Any, Protocol
 import msgpack
 
 from jkcs_client.protocol import errors, messages
+from jkcs_server.tree.acl import entries_of
 from jkcs_server.tree.commands import EXPIRE
 from jkcs_server.tree.machine import TreeMachine
-from journal.values import Entry, EntryKind
+from jkcs_server.tree.members import describe
+from journal.values import Configuration, Entry, EntryKind
 from tests.simulation.checkers.annals import Annals
 from tests.simulation.trace import Violation
 from tests.support.model_tree import Answer, Failed, ModelTree
@@ -82,6 +84,10 @@ class GhostTree:
         if entry.kind is EntryKind.COMMANDS:
             for offset, command in enumerate(_commands(entry)):
                 self._replay(entry.first + offset, command, entry)
+        elif entry.kind is EntryKind.CONFIGURATION:
+            text = describe(Configuration.from_fields(msgpack.unpackb(entry.payload)), entry.last)
+            self.model.configure(entry.last, entry.stamp, text)
+            self.annals.take(entry.last, self.model)
         self.applied = entry.last
         if _due(entry):
             self._fingerprints[entry.last] = _model_fingerprint(self.model)
@@ -257,11 +263,11 @@ def _model_lines(model: ModelTree) -> Iterable[Any]:
     for path in sorted(model.keys):
         key = model.keys[path]
         stat = (key.czxid, key.mzxid, key.pzxid, key.ctime, key.mtime, key.version, key.cversion, key.owner)
-        yield path, key.data, stat, children.get(path, 0), key.next_number
+        yield path, key.data, stat, children.get(path, 0), key.next_number, key.acl, key.aversion, key.ttl
     for session_id in sorted(model.sessions):
         session = model.sessions[session_id]
         replies = tuple((number, session.replies[number][0]) for number in sorted(session.replies))
-        yield session_id, session.password, session.timeout_ms, session.serial, replies
+        yield session_id, session.password, session.timeout_ms, _plain(session.ids), session.serial, replies
 
 
 def _machine_lines(machine: TreeMachine) -> Iterable[Any]:
@@ -269,8 +275,8 @@ def _machine_lines(machine: TreeMachine) -> Iterable[Any]:
     for path in sorted(nodes):
         key = nodes[path]
         stat = (key.czxid, key.mzxid, key.pzxid, key.ctime, key.mtime, key.version, key.cversion, key.owner)
-        yield path, key.data, stat, len(key.children or ()), key.sequence
+        yield path, key.data, stat, len(key.children or ()), key.sequence, entries_of(key.acl), key.aversion, key.ttl
     for session in sorted(machine.sessions.values(), key=lambda session: session.id):
         first = session.serial - len(session.replies) + 1
         replies = tuple((first + place, reply[0]) for place, reply in enumerate(session.replies))
-        yield session.id, session.password, session.timeout_ms, session.serial, replies
+        yield session.id, session.password, session.timeout_ms, session.ids, session.serial, replies

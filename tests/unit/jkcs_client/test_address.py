@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jkcs_client.address import Address, parse
+from jkcs_client.address import Address, Target, parse
 from jkcs_client.protocol.errors import BadArguments
 
 
@@ -55,3 +55,9 @@ def test_an_address_is_written_as_it_is_read() -> None:
     """Errors name servers; what they print can be pasted into a URL."""
     assert str(Address("::1", 7)) == "[::1]:7"
     assert str(Address("a", 7)) == "a:7"
+
+
+def test_a_url_may_ask_for_tls() -> None:
+    """It says so itself, so that it cannot be lost on the way to the one that connects."""
+    assert parse("jkcss://h1,h2:7/app") == Target((Address("h1", 2181), Address("h2", 7)), "/app", tls=True)
+    assert not parse("jkcs://h1").tls

@@ -43,7 +43,7 @@ async def test_a_key_is_created_read_changed_and_deleted(url: str) -> None:
         assert changed.mtime == pytest.approx(1_700_000_000 + changed.mzxid / 1000)
         assert await client.exists("/k/v") == changed
         assert await client.children("/k") == ["v"]
-        assert await client.children("/") == ["k"]
+        assert "k" in await client.children("/")
         await client.delete("/k/v", version=1)
         assert await client.exists("/k/v") is None
 
@@ -55,7 +55,7 @@ async def test_sequential_keys_get_rising_names(url: str) -> None:
         await client.create("/q", parents=True)
         assert await client.create("/q/n-", sequential=True) == "/q/n-0000000000"
         assert await client.create("/q/", sequential=True) == "/q/0000000001"
-        assert await client.create("/", sequential=True) == "/0000000000"
+        assert await client.create("/", sequential=True) == "/0000000001"
 
 
 async def test_an_ephemeral_key_belongs_to_the_session() -> None:

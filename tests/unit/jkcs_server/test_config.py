@@ -243,3 +243,68 @@ def test_variables_that_speak_to_others_are_passed_over() -> None:
         "PATH": "/bin",
     }
     assert load(None, env, FLAGS).me == "n1"
+
+
+PAIR = {"tls_certificate": "/c", "tls_key": "/k"}
+PEERS = {"peer_tls_certificate": "/c", "peer_tls_key": "/k", "peer_tls_ca": "/a"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "why"),
+    [
+        ({"tls_certificate": "/c"}, "tls_key", "is missing: tls_certificate and tls_key belong together"),
+        ({"tls_key": "/k"}, "tls_certificate", "is missing"),
+        ({**PEERS, "peer_tls_ca": None}, "peer_tls_ca", "is missing"),
+        ({"peer_tls_ca": "/a"}, "peer_tls_certificate", "is missing"),
+        ({"tls_only": True}, "tls_only", "needs tls_certificate"),
+        ({"tls_client_ca": "/a", "tls_client_auth": "need"}, "tls_client_ca", "needs tls_certificate"),
+        ({**PAIR, "tls_client_ca": "/a"}, "tls_client_ca", "goes with tls_client_auth"),
+        ({**PAIR, "tls_client_auth": "want"}, "tls_client_ca", "goes with tls_client_auth"),
+        ({**PAIR, "tls_client_auth": "maybe"}, "tls_client_auth", "'maybe' is none of none, want, need"),
+    ],
+)
+def test_half_of_tls_is_refused(changes: dict, field: str, why: str) -> None:
+    """Whoever has set one half of it believes to be safe."""
+    with pytest.raises(ConfigError, match=why) as caught:
+        NodeConfig("d", "n1", THREE, **changes).check()
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({}, None),
+        ({"listen": "[::1]:1", "peers": "n1=localhost:2"}, None),
+        ({"listen": "0.0.0.0:1"}, "listen"),
+        ({"listen": "[::]:1"}, "listen"),
+        ({"listen": "db.example:1"}, "listen"),
+        ({"listen": "10.0.0.1:1", **PAIR}, "listen"),
+        ({"listen": "10.0.0.1:1", **PAIR, "tls_only": True}, None),
+        ({"listen": "10.0.0.1:1", "insecure": True}, None),
+        ({"peers": THREE}, "peers"),
+        ({"peer_listen": "0.0.0.0:1"}, "peer_listen"),
+        ({"peers": THREE, "peer_listen": "127.0.0.1:1"}, None),
+        ({"peers": THREE, **PEERS}, None),
+        ({"peers": THREE, "insecure": True}, None),
+    ],
+)
+def test_a_node_is_not_opened_to_other_machines_by_mistake(changes: dict, field: str | None) -> None:
+    """Without TLS whoever reaches a port reads and changes everything: that must be somebody's decision."""
+    config = NodeConfig(**{"data_dir": "d", "me": "n1", "peers": "n1=127.0.0.1:2", **changes})
+    config.check()
+    if field is None:
+        config.check_exposure()
+    else:
+        with pytest.raises(ConfigError, match=r"can be reached from other machines.* insecure") as caught:
+            config.check_exposure()
+        assert caught.value.field == field
+
+
+def test_tls_settings_are_read_from_everywhere() -> None:
+    """Like all others; and the variables of the command line are not taken for settings."""
+    config = load(
+        {"tls_certificate": "/f", "insecure": False},
+        {"JKCS_TLS_KEY": "/e", "JKCS_TLS_ONLY": "yes", "JKCS_CA": "/x", "JKCS_CERTIFICATE": "/x", "JKCS_KEY": "/x"},
+        {**FLAGS, "tls_certificate": "/c"},
+    )
+    assert (config.tls_certificate, config.tls_key, config.tls_only) == (Path("/c"), Path("/e"), True)

@@ -161,7 +161,12 @@ def test_annals_know_every_index() -> None:
     annals = ghost.annals
     assert [annals.state_at("/k", index).value for index in (1, 2, 3, 4, 9)] == [None, b"v1", b"v1", b"v3", b"v3"]
     listings = [annals.listing_at("/", index) for index in (0, 2, 3, 7)]
-    assert [listing.names for listing in listings if listing is not None] == [(), ("k",), ("e", "k"), ("k",)]
+    assert [listing.names for listing in listings if listing is not None] == [
+        ("zookeeper",),
+        ("k", "zookeeper"),
+        ("e", "k", "zookeeper"),
+        ("k", "zookeeper"),
+    ]
     assert annals.listing_at("/k", 1) is None and annals.listing_at("/k", 6) == Listing(6, ("c",), 1, 6)
     names = [None if one is None else one.names for one in annals.listings_between("/k", 1, 9)]
     assert names == [None, (), (), ("c",)]

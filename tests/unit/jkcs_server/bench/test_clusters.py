@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 from jkcs_server.bench import clusters
-from jkcs_server.bench.clusters import RunningJkcs
+from jkcs_server.bench.clusters import RunningJkcs, lines
+from jkcs_server.bench.jute import JuteLine
+from jkcs_server.bench.line import Wire
+from jkcs_server.bench.native import NativeLine
 from jkcs_server.bench.subject import Member, SubjectFailed
 from jkcs_server.cli.probe import ProbeFailed
 
@@ -46,3 +49,9 @@ def test_hosts_of_this_machine_are_recognized() -> None:
     """By name or address, of both families."""
     assert all(clusters._is_loopback(host) for host in ("127.0.0.1", "127.1.2.3", "::1", "localhost"))
     assert not any(clusters._is_loopback(host) for host in ("10.0.0.7", "node-3.example", "0.0.0.0"))
+
+
+def test_both_protocols_can_be_spoken() -> None:
+    """On the same port, to the same servers."""
+    assert isinstance(lines(Wire.NATIVE)(), NativeLine)
+    assert isinstance(RunningJkcs([NEAR], wire=Wire.ZOOKEEPER).line(), JuteLine)

@@ -9,7 +9,8 @@ import pytest
 from jkcs_server.bench.driver import Connection, Meter, close_all, drain_all, finish_all, open_all
 from jkcs_server.bench.figures import Latencies
 from jkcs_server.bench.line import LoadFailed
-from jkcs_server.bench.native import NativeLine, Parts
+from jkcs_server.bench.native import NativeLine, part
+from jkcs_server.bench.parts import Parts
 from jkcs_server.bench.work import Kind, Work
 from tests.unit.jkcs_server.bench.fake import FakeTree, serve
 
@@ -17,7 +18,7 @@ PATIENCE = 20.0
 
 
 def connections(address: tuple[str, int], count: int, meter: Meter) -> list[Connection]:
-    parts = Parts()
+    parts = Parts(part)
     return [Connection(address, NativeLine(parts), meter) for _ in range(count)]
 
 
@@ -104,3 +105,33 @@ async def test_a_server_that_cannot_be_reached_or_refuses_is_named() -> None:
             await open_all(connections(address, 2, Meter()))
     with pytest.raises(LoadFailed, match=f"cannot connect to 127.0.0.1:{address[1]}"):
         await open_all(connections(address, 1, Meter()))
+
+
+@pytest.mark.asyncio
+async def test_a_session_that_the_server_does_not_end_is_reported() -> None:
+    """Sessions that pile up would make the next cells slower, and a connection that is closed is no proof."""
+    tree = FakeTree()
+    tree.keeps = True
+    async with serve(tree) as address:
+        kept, left = connections(address, 2, Meter())
+        await open_all([kept, left])
+        with pytest.raises(LoadFailed, match="unexpected answer to the goodbye"):
+            await kept.part()
+        await left.close()  # what is only tidied up is not worth a failure
+        with pytest.raises(LoadFailed, match="lost"):
+            await left.part()
+
+
+@pytest.mark.asyncio
+async def test_who_waits_at_the_meter_is_told_of_a_failure() -> None:
+    """Five hundred connections have one who waits for them all."""
+    tree, meter = FakeTree(), Meter()
+    async with serve(tree) as address:
+        both = connections(address, 2, meter)
+        await open_all(both)
+        with pytest.raises(LoadFailed, match="still missing after"):
+            await meter.until(lambda: False, 0.01)
+        tree.farewell = True
+        both[1].run(Work(Kind.GET, "", 10, cycle=1, limit=1), window=1)
+        with pytest.raises(LoadFailed, match="ends the connection"):
+            await meter.until(lambda: meter.answered > 0, PATIENCE)

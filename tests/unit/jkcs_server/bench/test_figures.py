@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from jkcs_server.bench.figures import Figures, Latencies, Mark, mark, medians
+from jkcs_server.bench.figures import Figures, Latencies, Mark, mark, medians, with_latencies
 
 
 def test_percentiles_of_batches_equal_those_of_single_requests() -> None:
@@ -38,6 +38,19 @@ def test_medians_are_taken_figure_by_figure() -> None:
     rounds = [Figures(10, server_us_per_op=5), Figures(30, server_us_per_op=7), Figures(20)]
     assert medians(rounds) == Figures(20, server_us_per_op=6)
     assert medians([]) == Figures()
+
+
+def test_the_worst_of_several_rounds_is_the_worst_of_all() -> None:
+    """The median of the worst would not be anything that happened at worst."""
+    assert medians([Figures(worst_ms=3), Figures(worst_ms=90), Figures(worst_ms=4)]).worst_ms == 90
+
+
+def test_figures_get_their_latencies_in_milliseconds() -> None:
+    """What was measured before stays."""
+    latencies = Latencies()
+    latencies.add(0.25, 99)
+    latencies.add(0.5, 1)
+    assert with_latencies(Figures(10), latencies) == Figures(10, 250, 250, 250, 500)
 
 
 @pytest.mark.parametrize(

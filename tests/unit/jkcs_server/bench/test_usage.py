@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from jkcs_server.bench.usage import NoSuchProcess, cpu_seconds, resident_bytes
+from jkcs_server.bench.usage import NoSuchProcess, Stretch, cpu_seconds, resident_bytes
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="there is no /proc")
 
@@ -37,3 +37,15 @@ def test_a_process_that_is_gone_is_named() -> None:
         cpu_seconds([child.pid])
     with pytest.raises(NoSuchProcess, match=str(child.pid)):
         resident_bytes(child.pid)
+
+
+def test_a_stretch_has_its_rate_and_its_cost() -> None:
+    """Without every server's process its cost is unknown, not smaller."""
+    whole, part = Stretch([os.getpid()]), Stretch([os.getpid(), None])
+    while whole.seconds < 0.05:
+        pass
+    figures = whole.figures(100)
+    assert figures.ops_per_second is not None and 0 < figures.ops_per_second <= 2000
+    assert figures.server_us_per_op is not None and figures.load_percent is not None and figures.load_percent > 0
+    assert part.figures(100).server_us_per_op is None
+    assert whole.figures(0).server_us_per_op is None

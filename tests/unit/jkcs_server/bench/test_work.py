@@ -25,3 +25,10 @@ def test_paths_lie_in_their_folder() -> None:
     """The folder may be the root."""
     assert Work(Kind.SET, "/f/g", 1).path(3) == "/f/g/k3"
     assert Work(Kind.SET, "", 1, stem="bench-").path(0) == "/bench-0"
+
+
+def test_a_key_that_the_server_numbers_is_asked_for_without_its_number() -> None:
+    """Its name is known all the same: in a folder of its own the numbers begin with zero."""
+    work = Work(Kind.CREATE_SEQUENTIAL, "/f", 1, digits=10)
+    assert (work.asked(3), work.path(3)) == ("/f/k", "/f/k0000000003")
+    assert Work(Kind.CREATE, "/f", 1).asked(3) == "/f/k3"

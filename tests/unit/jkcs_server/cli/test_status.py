@@ -38,7 +38,7 @@ DOWN = ProbeFailed("connection refused")
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Answers:
     """What each address answers; an address that is not in it is down."""
     answers: Answers = {}
-    monkeypatch.setattr(module, "ask_each", lambda asked, timeout: {at: answers.get(at, DOWN) for at in asked})
+    monkeypatch.setattr(module, "ask_each", lambda asked, timeout, tls: {at: answers.get(at, DOWN) for at in asked})
     return answers
 
 

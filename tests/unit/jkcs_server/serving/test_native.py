@@ -172,6 +172,9 @@ class Client:
     def is_local(self) -> bool:
         return False
 
+    def address(self) -> str:
+        return "192.0.2.1:1024"
+
     def identities(self) -> tuple[tuple[str, str], ...]:
         return (("ip", "192.0.2.1"),)
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgpack
 
 from jkcs_client.protocol.messages import ANY_VERSION, CHECK, CLOSE, CREATE, DELETE, GUARD, MULTI, SET
-from jkcs_server.tree.acl import Acl
+from jkcs_server.tree.acl import Acl, entries_of
 from jkcs_server.tree.commands import EXPIRE, OPEN
 from jkcs_server.tree.machine import TreeMachine
 from journal.record import make_entry
@@ -117,7 +117,8 @@ def events_in(notes: Iterable[tuple[Any, ...]]) -> list[tuple[int, str]]:
 def dump(machine: TreeMachine) -> dict[str, tuple[Any, ...]]:
     """Everything about every key that a reader could see, and the counter that none does."""
     return {
-        path: (node.data, node.stat(), node.sequence, node.child_names()) for path, node in machine.tree.nodes.items()
+        path: (node.data, node.stat(), node.sequence, node.child_names(), entries_of(node.acl))
+        for path, node in machine.tree.nodes.items()
     }
 
 

@@ -16,14 +16,14 @@ from jkcs_client.protocol.errors import (
     NoNode,
     Unimplemented,
 )
-from jkcs_client.protocol.messages import CHECK, CLOSE, CREATE, DELETE, GET, GUARD, MULTI, SET
-from jkcs_server.tree.commands import EXPIRE, OPEN
+from jkcs_client.protocol.messages import CHECK, CLOSE, CREATE, DELETE, GET, GUARD, MULTI, SET, SET_ACL
+from jkcs_server.tree.commands import EXPIRE, IDENTIFIED, OPEN
 from tests.unit.jkcs_server.tree.harness import Log, dump, events_in, outcome_in
 
 RESULTS = [
-    (CREATE, ("/new", b"abc", 0), ("/new", (3, 3, 3, 1700000000000, 1700000000000, 0, 0, 0, 3, 0))),
-    (CREATE, ("/n-", b"", 3), ("/n-0000000000", (3, 3, 3, 1700000000000, 1700000000000, 0, 0, 1, 0, 0))),
-    (SET, ("/a", b"xy", 0), ((2, 3, 2, 1700000000000, 1700000000000, 1, 0, 0, 2, 0),)),
+    (CREATE, ("/new", b"abc", 0), ("/new", (3, 3, 3, 1700000000000, 1700000000000, 0, 0, 0, 3, 0, 0, 0))),
+    (CREATE, ("/n-", b"", 3), ("/n-0000000001", (3, 3, 3, 1700000000000, 1700000000000, 0, 0, 1, 0, 0, 0, 0))),
+    (SET, ("/a", b"xy", 0), ((2, 3, 2, 1700000000000, 1700000000000, 1, 0, 0, 2, 0, 0, 0),)),
     (DELETE, ("/a", 0), ()),
     (CHECK, ("/a", 0), ()),
     (GUARD, ("/a", 2), ()),
@@ -31,7 +31,7 @@ RESULTS = [
     (
         MULTI,
         ([[CHECK, "/a", 0], [CREATE, "/b", b"", 0], [DELETE, "/b", 0]],),
-        (((), ("/b", (3, 3, 3, 1700000000000, 1700000000000, 0, 0, 0, 0, 0)), ()),),
+        (((), ("/b", (3, 3, 3, 1700000000000, 1700000000000, 0, 0, 0, 0, 0, 0, 0)), ()),),
     ),
 ]
 
@@ -42,7 +42,27 @@ MALFORMED: list[tuple[Any, tuple[Any, ...], type[JkcsError]]] = [
     (CREATE, (b"/x", b"", 0), BadArguments),
     (CREATE, ({}, b"", 0), BadArguments),
     (CREATE, ("/x", "text", 0), BadArguments),
-    (CREATE, ("/x", b"", 8), BadArguments),
+    (CREATE, ("/x", b"", 64), BadArguments),
+    (CREATE, ("/x", b"", 9), BadArguments),
+    (CREATE, ("/x", b"", 24, None, 5), BadArguments),
+    (CREATE, ("/x", b"", 16), BadArguments),
+    (CREATE, ("/x", b"", 16, None, 0), BadArguments),
+    (CREATE, ("/x", b"", 16, None, 1 << 40), BadArguments),
+    (CREATE, ("/x", b"", 16, None, "5"), BadArguments),
+    (CREATE, ("/x", b"", 0, None, None), BadArguments),
+    (CREATE, ("/x", b"", 0, None, 5), BadArguments),
+    (CREATE, ("/x", b"", 0, [], 0), BadArguments),
+    (CREATE, ("/x", b"", 0, [[32, "world", "anyone"]], 0), BadArguments),
+    (CREATE, ("/x", b"", 0, [[1, b"world", "anyone"]], 0), BadArguments),
+    (CREATE, ("/x", b"", 0, {}, 0), BadArguments),
+    (SET_ACL, ("/a", None), BadArguments),
+    (SET_ACL, ("/a", 7, -1), BadArguments),
+    (SET_ACL, (7, None, -1), BadArguments),
+    (SET_ACL, ("a", None, -1), BadPath),
+    (SET + IDENTIFIED, ("/a", b"", -1), BadArguments),
+    (SET + IDENTIFIED, (), BadArguments),
+    (SET + IDENTIFIED, ("/a", b"", -1, [["ip"]]), BadArguments),
+    (CLOSE + IDENTIFIED, ([],), Unimplemented),
     (CREATE, ("/x", b"", -1), BadArguments),
     (CREATE, ("/x", b"", "0"), BadArguments),
     (CREATE, ("x", b"", 0), BadPath),

@@ -146,11 +146,16 @@ def test_restore_forgets_what_was_there() -> None:
     assert restored([first, *own]).digest() == digest
 
 
-HEAD = ["jkcs tree", 1, 5, 1, 2]
-SESSION = [1, b"p", 1000, 1, 2, 1]
+HEAD = ["jkcs tree", 2, 5, 1, 5]
+SESSION = [1, b"p", 1000, 1, 2, [["ip", "127.0.0.1"]], 1]
 REPLY = [0, 2, []]
-ROOT = ["/", b"", 0, 0, 0, 0, 0, 0, 0, 0, 0]
-KEY = ["/a", b"", 2, 2, 2, 9, 9, 0, 0, 1, 0]
+ROOT = ["/", b"", 0, 0, 0, 0, 0, 0, -1, 0, 0, 0, 0, None]
+SYSTEM_KEYS = [
+    ["/zookeeper", b"", 0, 0, 0, 0, 0, 0, -2, 0, 0, 0, 0, None],
+    ["/zookeeper/config", b"", 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 0, [[1, "world", "anyone"]]],
+    ["/zookeeper/quota", b"", 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, None],
+]
+KEY = ["/a", b"", 2, 2, 2, 9, 9, 0, 0, 1, 0, 1, -1, [[31, "digest", "me:x"]]]
 
 
 def changed(record: list[Any], place: int, value: object) -> list[Any]:
@@ -161,25 +166,30 @@ def packed(*records: Any) -> bytes:
     return b"".join(msgpack.packb(record) for record in records)
 
 
-GOOD = packed(HEAD, SESSION, REPLY, ROOT, KEY)
+GOOD = packed(HEAD, SESSION, REPLY, ROOT, *SYSTEM_KEYS, KEY)
 
 BAD_IMAGES = [
     (b"", "ends before the last record"),
     (b"\xc1", "cannot be read"),
     (packed(7), "cannot be read"),
     (packed(changed(HEAD, 0, "other"), SESSION, REPLY, ROOT, KEY), "not the image of a key tree"),
-    (packed(changed(HEAD, 1, 2), SESSION, REPLY, ROOT, KEY), "version 2, and this release reads version 1"),
-    (packed(["jkcs tree", 2, 5]), "version 2"),
+    (packed(changed(HEAD, 1, 1), SESSION, REPLY, ROOT, KEY), "version 1, and this release reads version 2"),
+    (packed(["jkcs tree", 3, 5]), "version 3"),
     (packed(changed(HEAD, 2, -1), SESSION, REPLY, ROOT, KEY), "its index is not one"),
     (packed(changed(HEAD, 3, "1"), SESSION, REPLY, ROOT, KEY), "cannot be read"),
     (packed(HEAD[:4]), "cannot be read"),
-    (GOOD[:-1], "middle of a record"),
+    (GOOD + b"\x92", "middle of a record"),
     (packed(HEAD, SESSION, REPLY, ROOT), "ends before the last record"),
     (GOOD + b"\xc0", "something follows"),
     (GOOD + packed(KEY), "something follows"),
     (GOOD + b"\x92", "middle of a record"),
-    (packed(HEAD, SESSION, REPLY, KEY, ROOT), "no place for a key at '/'"),
-    (packed(HEAD, SESSION, REPLY, ROOT, ROOT), "root is missing or comes twice"),
+    (packed(HEAD, SESSION, REPLY, KEY, ROOT), "no place for a key at '/a'"),
+    (packed(HEAD, SESSION, REPLY, ROOT, ROOT), "no place for a key at '/'"),
+    (packed(changed(HEAD, 4, 2), SESSION, REPLY, ROOT, KEY), "a key is missing that is always there"),
+    (packed(HEAD, SESSION, REPLY, ROOT, changed(KEY, 11, -2)), "negative"),
+    (packed(HEAD, SESSION, REPLY, ROOT, changed(KEY, 12, -2)), "negative"),
+    (packed(HEAD, SESSION, REPLY, ROOT, changed(KEY, 13, [[1, "world"]])), "permissions, scheme, name"),
+    (packed(HEAD, changed(SESSION, 5, [1]), REPLY, ROOT, KEY), "scheme, name"),
     (packed(HEAD, SESSION, REPLY, ROOT, changed(KEY, 0, "/a/b")), "no place for a key at '/a/b'"),
     (packed(HEAD, SESSION, REPLY, ROOT, changed(KEY, 0, "a")), "no place for a key at 'a'"),
     (packed(HEAD, SESSION, REPLY, ROOT, changed(KEY, 0, b"/a")), "no path or no data"),
@@ -190,7 +200,7 @@ BAD_IMAGES = [
     (packed(HEAD, SESSION, REPLY, ROOT, KEY[:-1]), "cannot be read"),
     (packed(HEAD, changed(SESSION, 0, 0), REPLY, ROOT, KEY), "session 1 of 1 makes no sense"),
     (packed(HEAD, changed(SESSION, 1, "p"), REPLY, ROOT, KEY), "session 1 of 1 makes no sense"),
-    (packed(HEAD, changed(SESSION, 5, 2), REPLY, REPLY, ROOT, KEY), "2 replies to 1 requests"),
+    (packed(HEAD, changed(SESSION, 6, 2), REPLY, REPLY, ROOT, KEY), "2 replies to 1 requests"),
     (packed(HEAD, SESSION, REPLY[:2], ROOT, KEY), "cannot be read"),
 ]
 
@@ -200,7 +210,7 @@ def test_good_image_is_read() -> None:
     machine = restored([GOOD])
     assert machine.applied == 5
     assert machine.tree.ephemerals == {1: {"/a"}}
-    assert machine.tree.nodes["/"].child_names() == ["a"]
+    assert machine.tree.nodes["/"].child_names() == ["a", "zookeeper"]
 
 
 @pytest.mark.parametrize(("data", "text"), BAD_IMAGES)

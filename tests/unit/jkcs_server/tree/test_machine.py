@@ -17,10 +17,10 @@ from jkcs_client.protocol.errors import OK, BadArguments, BadVersion, SessionExp
 from jkcs_client.protocol.messages import CLOSE, CREATE, DELETE, MULTI, SET
 from jkcs_server.tree.acl import Acl
 from jkcs_server.tree.commands import EXPIRE, OPEN
-from jkcs_server.tree.keytree import CHANGED, CREATED, DELETED, EPHEMERAL, PARENTS
+from jkcs_server.tree.keytree import CHANGED, CONFIG, CREATED, DELETED, EPHEMERAL, PARENTS, SYSTEM
 from jkcs_server.tree.machine import TreeMachine
 from journal.errors import CorruptRecord
-from journal.values import EntryKind
+from journal.values import Configuration, EntryKind, NodeId
 from tests.unit.jkcs_server.tree.harness import (
     PASSWORD,
     TERM,
@@ -59,7 +59,7 @@ def test_each_command_of_an_entry_has_its_own_index() -> None:
     assert log.machine.tree.nodes["/a"].stat()[:5] == (3, 4, 3, 6, 6)
 
 
-@pytest.mark.parametrize("kind", [EntryKind.NOOP, EntryKind.SNAPSHOT, EntryKind.CONFIGURATION])
+@pytest.mark.parametrize("kind", [EntryKind.NOOP, EntryKind.SNAPSHOT])
 def test_other_entries_only_take_their_index(log: Log, kind: EntryKind) -> None:
     """They are not for the tree, whatever they carry."""
     before = dump(log.machine)
@@ -67,6 +67,32 @@ def test_other_entries_only_take_their_index(log: Log, kind: EntryKind) -> None:
     assert log.machine.applied == 4
     assert dump(log.machine) == before
     assert log.notebook.take() == []
+
+
+def test_configuration_is_a_key_that_can_be_watched(log: Log) -> None:
+    """ZooKeeper's clients learn from it where the members are. What has no address is left out."""
+    addresses = ((NodeId("a"), "h:1"), (NodeId("b"), "[::1]:2"), (NodeId("c"), "h:3"), (NodeId("o"), "h:4"))
+    voters = (NodeId("a"), NodeId("b"), NodeId("x"))
+    configuration = Configuration(voters, (), (NodeId("c"),), (NodeId("o"),), (), addresses)
+    payload = msgpack.packb(configuration.fields)
+    log.machine.apply(entry_of(4, payload, 1, kind=EntryKind.CONFIGURATION, stamp=77))
+    assert log.notebook.take() == [("event", CHANGED, CONFIG, 4)]
+    node = log.machine.tree.nodes[CONFIG]
+    assert node.data.decode().split("\n") == [
+        "server.a=h:1:1:participant",
+        "server.b=[::1]:2:2:participant",
+        "server.c=h:3:3:observer",
+        "server.o=h:4:4:observer",
+        "version=4",
+    ]
+    assert (node.mzxid, node.mtime, node.version) == (4, 77, 1)
+    assert log.machine.digest() == log.machine.digest_anew()
+
+
+def test_damaged_configuration_is_named(log: Log) -> None:
+    """Only a leader that is out of its mind makes one."""
+    with pytest.raises(CorruptRecord, match="entry 4 is no configuration"):
+        log.machine.apply(entry_of(4, b"\xc1", 1, kind=EntryKind.CONFIGURATION))
 
 
 def test_machine_stands_at_the_command_when_it_tells() -> None:
@@ -215,7 +241,7 @@ def test_write_sent_again_gets_the_first_outcome(log: Log) -> None:
     command = log.command(1, CREATE, "/n-", b"", 2, acked=0)
     first = log.apply(command)
     again = log.apply(command)
-    assert events_in(first) == [(CREATED, "/n-0000000000")]
+    assert events_in(first) == [(CREATED, "/n-0000000001")]
     assert again == first[1:]
     assert again[0][3] == 4, "the index is that of the first time"
 
@@ -277,7 +303,7 @@ def test_close_deletes_what_the_session_owns_in_its_own_entry(log: Log) -> None:
         ("outcome", 5, OK, 8, ()),
         ("ended", 1, 8, False),
     ]
-    assert sorted(log.machine.tree.nodes) == ["/", "/a", "/other"]
+    assert sorted(log.machine.tree.nodes) == sorted(["/a", "/other", *SYSTEM])
     assert log.machine.tree.nodes["/a"].pzxid == 8
     assert log.machine.tree.nodes["/a"].cversion == 2
     assert 1 not in log.machine.sessions

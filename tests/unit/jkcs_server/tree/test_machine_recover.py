@@ -122,7 +122,7 @@ def test_sequences_go_on(log: Log) -> None:
         log.write(1, DELETE, name, -1)
     log.write(1, CREATE, "/q", b"", 0)
     go_back(log, image)
-    assert log.machine.tree.nodes["/q"].sequence == 1
+    assert log.machine.tree.nodes["/q"].sequence == 2
 
 
 def test_sessions_and_what_they_own_stay(log: Log) -> None:

@@ -20,8 +20,9 @@ from hypothesis.stateful import (
 )
 
 from jkcs_client.protocol.errors import OK
-from jkcs_client.protocol.messages import CHECK, CLOSE, CREATE, DELETE, GUARD, MULTI, SET
-from jkcs_server.tree.commands import EXPIRE, OPEN
+from jkcs_client.protocol.messages import CHECK, CLOSE, CREATE, DELETE, GUARD, MULTI, SET, SET_ACL
+from jkcs_server.tree.acl import entries_of
+from jkcs_server.tree.commands import EXPIRE, IDENTIFIED, MOVE, OPEN, REAP
 from jkcs_server.tree.machine import TreeMachine
 from tests.support.model_tree import ModelTree
 from tests.unit.jkcs_server.tree.harness import STAMP, TERM, Log, Notebook, events_in, random_history
@@ -62,6 +63,9 @@ class Pair:
             assert (node.data, node.stat()) == model.get(path), path
             assert node.child_names() == model.children(path), path
             assert node.sequence == model.keys[path].next_number, path
+            assert entries_of(node.acl) == tuple(map(tuple, model.keys[path].acl)), path
+            assert (path in tree.containers, path in tree.ttls) == (node.ttl < 0, node.ttl > 0), path
+        assert len(tree.containers) + len(tree.ttls) == sum(node.ttl != 0 for node in tree.nodes.values())
         assert [session.id for session in sessions.values()] == list(model.sessions)
         for session in sessions.values():
             other = model.sessions[session.id]
@@ -80,6 +84,16 @@ key_paths = st.lists(names, min_size=1, max_size=3).map(lambda parts: "/" + "/".
 create_paths = key_paths | key_paths.map(lambda path: path + "/")
 data = st.binary(max_size=3)
 versions = st.integers(-1, 2)
+permissions = st.sampled_from([31, 1, 2, 4, 8, 16, 27])
+people = st.sampled_from([("world", "anyone"), ("digest", "me:x"), ("ip", "10.0.0.1")])
+acls = st.none() | st.lists(
+    st.tuples(permissions, people).map(lambda entry: (entry[0], *entry[1])), min_size=1, max_size=2
+)
+ids = st.sampled_from([(), (("ip", "10.0.0.1"),), (("digest", "me:x"),), (("super", ""),)])
+limits = st.sampled_from([b"count=1,bytes=2", b"count=-1,bytes=-1;byteHardLimit=3;countHardLimit=2", b"nonsense"])
+quotas = st.sampled_from(
+    ["/zookeeper/quota/a/zookeeper_", "/zookeeper/quota/a/b/zookeeper_", "/zookeeper/quota/zookeeper_"]
+)
 steps = (
     st.tuples(st.just(CREATE), create_paths, data, st.integers(0, 7))
     | st.tuples(st.just(CREATE), create_paths, data, st.sampled_from([4, 5, 6]))
@@ -87,6 +101,13 @@ steps = (
     | st.tuples(st.sampled_from([DELETE, CHECK]), key_paths, versions)
     | st.tuples(st.just(GUARD), key_paths, st.integers(0, 30))
     | st.tuples(st.sampled_from([SET, CREATE, 99]), st.just("/a"))
+    | st.tuples(st.just(CREATE), create_paths, data, st.integers(0, 63), acls, st.sampled_from([0, 0, 1, 5, 900]))
+    | st.tuples(st.just(SET_ACL), key_paths, acls, versions)
+    | st.tuples(st.just(CREATE), quotas.map(lambda path: path + "limits"), limits, st.just(4))
+    | st.tuples(st.just(CREATE), quotas.map(lambda path: path + "stats"), data, st.just(4))
+    | st.tuples(st.just(SET), quotas.map(lambda path: path + "limits"), limits, st.just(-1))
+    | st.tuples(st.just(SET), quotas.map(lambda path: path + "stats"), data, st.just(-1))
+    | st.tuples(st.just(DELETE), quotas.map(lambda path: path + "limits"), st.just(-1))
 )
 
 
@@ -123,6 +144,21 @@ class TreeAgainstModel(RuleBasedStateMachine):
         serial = self.pair.log.serials[session] - back
         if back != -1 and serial > 0:
             self.pair.apply((step[0], session, serial, 0, *step[1:]))
+
+    @rule(session=sessions, step=steps, who=ids)
+    def write_as(self, session: int, step: tuple[Any, ...], who: Any) -> None:
+        self._next(session, 0, step[0] + IDENTIFIED, *step[1:], who)
+
+    @rule(session=sessions)
+    def move(self, session: int) -> None:
+        self.pair.apply((MOVE, session, 0, 0, b"nonce"))
+        if session in self.pair.model.sessions:
+            self.pair.log.serials[session] = self.pair.model.sessions[session].serial
+
+    @rule(path=key_paths, back=st.integers(0, 5), term=st.sampled_from([TERM, TERM, TERM + 1]))
+    def reap(self, path: str, back: int, term: int) -> None:
+        key = self.pair.model.keys.get(path)
+        self.pair.apply((REAP, 0, 0, 0, path, key.czxid if key is not None and back else back, term))
 
     @rule(session=sessions)
     def close(self, session: int) -> None:
@@ -166,7 +202,7 @@ class TreeAgainstModel(RuleBasedStateMachine):
 
     def _open(self) -> int:
         index = self.pair.log.next_index
-        self.pair.apply((OPEN, 0, 0, 0, index.to_bytes(16, "big"), 5000))
+        self.pair.apply((OPEN, 0, 0, 0, index.to_bytes(16, "big"), 5000, (("ip", "10.0.0.1"),)))
         self.pair.log.serials[index] = 0
         return index
 

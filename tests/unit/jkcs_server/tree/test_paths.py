@@ -109,13 +109,6 @@ def test_short_way_agrees_with_the_long_one(path: str) -> None:
         paths.check(path)
 
 
-@given(st.text(alphabet="./a \x00é\x7f\u2028", max_size=4))
-def test_plain_name_is_legal(name: str) -> None:
-    """A key is created under a legal parent after a look at its name alone."""
-    if "/" not in name and paths.is_plain_name(name):
-        paths.check_form("/" + name)
-
-
 def test_parents_and_ancestors() -> None:
     """The root is its own beginning."""
     assert paths.parent_of("/a") == "/"

@@ -1,0 +1,40 @@
+"""What is counted of a connection."""
+
+from __future__ import annotations
+
+from jkcs_server.serving.figures import Figures
+
+
+def test_one_request_at_a_time_is_timed() -> None:
+    figures = Figures(10.0)
+    figures.came(3, 11.0)
+    figures.came(2, 11.5)
+    assert not figures.is_due
+    figures.answered += 1
+    assert figures.is_due
+    figures.left(12.0)
+    assert not figures.is_due and figures.last_latency_ms == 1000.0
+    figures.answered += 4
+    figures.came(1, 13.0)
+    figures.answered += 1
+    figures.left(13.5)
+    assert (figures.min_latency_ms, figures.avg_latency_ms, figures.max_latency_ms) == (500.0, 750.0, 1000.0)
+    assert (figures.received, figures.sent, figures.samples, figures.established_at) == (6, 6, 2, 10.0)
+
+
+def test_events_are_sent_but_answer_nothing() -> None:
+    figures = Figures(0.0)
+    figures.came(1, 0.0)
+    figures.notified += 5
+    assert figures.sent == 5 and not figures.is_due
+
+
+def test_a_reset_begins_anew() -> None:
+    figures = Figures(0.0)
+    figures.came(1, 0.0)
+    figures.reset()
+    figures.answered += 1
+    assert not figures.is_due
+    figures.came(1, 5.0)
+    figures.answered += 1
+    assert (figures.received, figures.samples, figures.max_latency_ms) == (1, 0, 0.0)
