@@ -86,7 +86,8 @@ class Jkcs:
     name = OURS
 
     def __init__(self, directory: Path, size: int = 1, *, fsync: bool = False) -> None:
-        self._cluster = LocalCluster(directory, size, fsync=fsync, arguments=("--session-timeout-min", "0.5"))
+        arguments = ("--session-timeout-min", "0.5", "--four-letter-words", "*")
+        self._cluster = LocalCluster(directory, size, fsync=fsync, arguments=arguments)
         self._names = list(self._cluster.nodes)
 
     @property

@@ -69,11 +69,14 @@ postgresql:
 class Server:
     """One Patroni and its PostgreSQL."""
 
-    def __init__(self, name: str, home: Path, ports: tuple[int, int], bin_dir: Path, modules: Path) -> None:
+    def __init__(
+        self, name: str, home: Path, ports: tuple[int, int], bin_dir: Path, python: str, modules: Path
+    ) -> None:
         self.name = name
         self._home = home
         self._rest, self._port = ports
         self._psql = bin_dir / "psql"
+        self._python = python
         self._modules = modules
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -96,10 +99,9 @@ class Server:
 
     def start(self) -> None:
         setpriv = shutil.which("setpriv")
-        command = [sys.executable, "-m", "patroni", str(self._home / "patroni.yml")]
+        command = [self._python, "-m", "patroni", str(self._home / "patroni.yml")]
         if setpriv is not None:
-            who = ["--reuid", USER, "--regid", USER, "--clear-groups"] if os.geteuid() == 0 else []
-            command = [setpriv, *who, "--pdeathsig", "KILL", *command]
+            command = [setpriv, *_who(), "--pdeathsig", "KILL", *command]
         with (self._home / "patroni.log").open("ab") as log:
             self._process = subprocess.Popen(
                 command,
@@ -166,10 +168,10 @@ class Server:
 
 def judge(servers: Servers, directory: Path) -> str:
     """Raises Missing or Failed; otherwise what was checked."""
-    bin_dir, modules = _programs(directory)
+    bin_dir, python, modules = _programs(directory)
     ports = free_ports(2 * len(NAMES))
     pair = [
-        Server(name, directory / name, (ports[2 * n], ports[2 * n + 1]), bin_dir, modules)
+        Server(name, directory / name, (ports[2 * n], ports[2 * n + 1]), bin_dir, python, modules)
         for n, name in enumerate(NAMES)
     ]
     try:
@@ -184,8 +186,8 @@ def judge(servers: Servers, directory: Path) -> str:
             server.kill()
 
 
-def _programs(directory: Path) -> tuple[Path, Path]:
-    """PostgreSQL's programs, and a directory with Patroni, made here."""
+def _programs(directory: Path) -> tuple[Path, str, Path]:
+    """PostgreSQL's programs, a Python for its user, and a directory with Patroni for it, made here."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     bin_dir = found[-1].parent if found else Path(need("initdb", DEBIAN)).resolve().parent
     if os.geteuid() == 0:
@@ -194,12 +196,29 @@ def _programs(directory: Path) -> tuple[Path, Path]:
             shutil.chown(directory, USER, USER)
         except LookupError:
             raise Missing(f"there is no user {USER}, and PostgreSQL refuses to be root's ({DEBIAN})") from None
+    python = _python()
     modules = directory / "modules"
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--target", str(modules)]
     try:
-        run([sys.executable, "-m", "pip", "install", "--quiet", "--target", str(modules), "kazoo", *PACKAGES])
+        run([*pip, "kazoo", *PACKAGES])
     except Failed as failure:
         raise Missing(f"pip cannot install {PACKAGES[0]}: {str(failure).strip().splitlines()[-1]}") from None
-    return bin_dir, modules
+    return bin_dir, python, modules
+
+
+def _python() -> str:
+    """A Python that PostgreSQL's user can start: this one may stand in a home that is closed to others."""
+    shell = ["setpriv", *_who(), "sh", "-c", 'exec "$0" -c pass'] if _who() else ["sh", "-c", 'exec "$0" -c pass']
+    for python in (sys.executable, "/usr/bin/python3"):
+        with contextlib.suppress(Failed):
+            run([*shell, python])
+            return python
+    raise Missing(f"the user {USER} can start neither {sys.executable} nor /usr/bin/python3")
+
+
+def _who() -> list[str]:
+    """setpriv's arguments for whom PostgreSQL runs as."""
+    return ["--reuid", USER, "--regid", USER, "--clear-groups"] if os.geteuid() == 0 else []
 
 
 def _failover(servers: Servers, one: Server, two: Server) -> str:
