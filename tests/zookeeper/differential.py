@@ -22,7 +22,7 @@ from random import Random
 
 from tests.zookeeper.draw import draw_step
 from tests.zookeeper.operations import Operation
-from tests.zookeeper.pair import Difference, Run, Step
+from tests.zookeeper.pair import FAILED, Difference, Run, Step
 from tests.zookeeper.servers import OURS, REAL, Jkcs, RealZooKeeper, Servers, real_zookeeper_missing
 
 STEPS = 50
@@ -55,6 +55,8 @@ class Judge:
 
     def shrunk(self, steps: list[Step], found: Difference) -> tuple[list[Step], Difference]:
         """Steps without those that are not needed for a difference, and the difference they show."""
+        if found.where == FAILED and self.first_difference([]) is not None:
+            return steps, found  # the server is gone, whatever is asked of it
         deadline = time.monotonic() + SHRINK_SECONDS
         steps = steps[: next((n for n, step in enumerate(steps) if step is found.step), len(steps)) + 1]
         progress = True
@@ -120,6 +122,9 @@ def judge(
                 say(f"difference {len(found)}, after {done} operations:")
                 say("\n".join(f"  {step}" for step in few))
                 say(f"{difference}\n")
+            if difference.where == FAILED and court.first_difference([]) is not None:
+                say("the server is gone")
+                break
         if time.monotonic() - told > 10:
             told = time.monotonic()
             say(f"{done} operations, {len(found)} differences")
@@ -155,6 +160,8 @@ def main(arguments: Sequence[str]) -> int:
                 options.differences,
                 lambda line: print(line, flush=True),
             )
+            if found and isinstance(ours, Jkcs):
+                print(ours.last_words())
     return 1 if found else 0
 
 

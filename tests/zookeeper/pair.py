@@ -17,6 +17,7 @@ from tests.zookeeper.operations import Operation
 from tests.zookeeper.session import Event, Seen, Session, SilentServer
 
 SESSIONS = 4
+FAILED = "JKCS failed"
 WRONG_PASSWORD = b"this is not it.."
 
 
@@ -132,8 +133,12 @@ class Run:
         self._ranks = Ranks()
 
     def begin(self) -> Difference | None:
-        real, ours = self._real.begin(), self._ours.begin()
-        return self._compare(Step(0, (), "begin"), real, ours)
+        step, real = Step(0, (), "begin"), self._real.begin()
+        try:
+            ours = self._ours.begin()
+        except (SilentServer, OSError, ValueError) as error:
+            return Difference(step, FAILED, real, f"{type(error).__name__}: {error}")
+        return self._compare(step, real, ours)
 
     def end(self) -> None:
         self._real.end()
@@ -149,7 +154,7 @@ class Run:
         try:
             ours = self._ours.take(step)
         except (SilentServer, OSError, ValueError) as error:
-            return Difference(step, "JKCS failed", real, f"{type(error).__name__}: {error}")
+            return Difference(step, FAILED, real, f"{type(error).__name__}: {error}")
         return self._compare(step, real, ours)
 
     def _compare(self, step: Step, real: object, ours: object) -> Difference | None:

@@ -26,6 +26,7 @@ from jkcs_server.cli.processes import LocalCluster, free_ports
 HOST = "127.0.0.1"
 START_SECONDS = 60.0
 POLL_SECONDS = 0.05
+LOG_SHOWN = 3_000
 JUDGED = "JKCS_JUDGED"
 REAL = "zookeeper"
 OURS = "jkcs"
@@ -93,6 +94,11 @@ class Jkcs:
     @property
     def addresses(self) -> list[tuple[str, int]]:
         return [node.client_address for node in self._cluster.nodes.values()]
+
+    def last_words(self) -> str:
+        """The end of each server's log, for who looks at a failure."""
+        nodes = self._cluster.nodes.items()
+        return "\n".join(f"{name}:\n{node.log_path.read_text(errors='replace')[-LOG_SHOWN:]}" for name, node in nodes)
 
     def leader(self) -> int:
         return self._names.index(self._cluster.wait_for_leader())
