@@ -4,7 +4,7 @@
 
 Replies, errors, stats, children and events are compared, events in their order among the replies of their
 session; zxids by their order; times are not. Ends with 0 when there was no difference but the deliberate ones
-(`deliberate.py`). A difference is shrunk to few steps and printed, and more are looked for until `--differences`
+(`deliberate.py`). Malformed requests (`frames.py`) come first, one by one. A difference is shrunk to few steps and printed, and more are looked for until `--differences`
 are found. `--against zookeeper` compares a real ZooKeeper with another one: that is how the judge is judged.
 """
 
@@ -21,6 +21,7 @@ from pathlib import Path
 from random import Random
 
 from tests.zookeeper.draw import draw_step
+from tests.zookeeper.frames import CASES, differences
 from tests.zookeeper.operations import Operation
 from tests.zookeeper.pair import FAILED, Difference, Run, Step
 from tests.zookeeper.servers import OURS, REAL, Jkcs, RealZooKeeper, Servers, real_zookeeper_missing
@@ -152,6 +153,11 @@ def main(arguments: Sequence[str]) -> int:
         home = Path(directory)
         other: Servers = Jkcs(home / "other") if options.against == OURS else RealZooKeeper(home / "other")
         with RealZooKeeper(home / "real") as real, other as ours:
+            frames = differences(real.addresses[0], ours.addresses[0])
+            print(
+                "\n".join([*frames, f"{len(CASES)} malformed exchanges compared: {len(frames)} differences"]),
+                flush=True,
+            )
             found = judge(
                 real.addresses[0],
                 ours.addresses[0],
@@ -162,7 +168,7 @@ def main(arguments: Sequence[str]) -> int:
             )
             if found and isinstance(ours, Jkcs):
                 print(ours.last_words())
-    return 1 if found else 0
+    return 1 if found or frames else 0
 
 
 if __name__ == "__main__":

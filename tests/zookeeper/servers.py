@@ -87,7 +87,7 @@ class Jkcs:
     name = OURS
 
     def __init__(self, directory: Path, size: int = 1, *, fsync: bool = False) -> None:
-        arguments = ("--session-timeout-min", "0.5", "--four-letter-words", "*")
+        arguments = ("--session-timeout-min", "0.5", "--session-timeout-max", "120", "--four-letter-words", "*")
         self._cluster = LocalCluster(directory, size, fsync=fsync, arguments=arguments)
         self._names = list(self._cluster.nodes)
 
