@@ -10,6 +10,7 @@ CHAOS ?=
 JUDGES ?=
 OPERATIONS ?= 10000
 SEED ?= 1
+SIMULATE ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -83,7 +84,7 @@ bench: $(STAMP)
 	@$(PY) -m jkcs_server.cli.main bench $(BENCH)
 
 simulate: $(STAMP)
-	@$(PY) -m tests.simulation --seeds $(SEEDS) --jobs $(WORKERS)
+	@$(PY) -m tests.simulation --seeds $(SEEDS) --jobs $(WORKERS) $(SIMULATE)
 
 simulate-core: $(STAMP)
 	@$(PY) -m tests.core_simulation --seeds $(SEEDS) --jobs $(WORKERS)

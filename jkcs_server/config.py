@@ -122,10 +122,8 @@ class NodeConfig:
         four_letter_words: Iterable[str] | str = DEFAULT_WORDS,
     ) -> None:
         """Raises ConfigError for text that cannot be read; `check` looks at what the values mean."""
-        if not str(data_dir):
-            raise ConfigError("data_dir", "must name a directory")
         values: dict[str, Any] = {
-            "data_dir": Path(data_dir),
+            "data_dir": _directory(data_dir),
             "me": me,
             "peers": parse_peers(peers),
             "listen": parse_address("listen", listen),
@@ -141,14 +139,10 @@ class NodeConfig:
             "join": join,
             "observers": tuple(sorted(set(_names("observers", observers)))),
             "pull_from": tuple(_names("pull_from", pull_from)),
-            "tls_certificate": optional_path(tls_certificate),
-            "tls_key": optional_path(tls_key),
-            "tls_client_ca": optional_path(tls_client_ca),
+            **_paths(tls_certificate=tls_certificate, tls_key=tls_key, tls_client_ca=tls_client_ca),
             "tls_client_auth": tls_client_auth,
             "tls_only": tls_only,
-            "peer_tls_certificate": optional_path(peer_tls_certificate),
-            "peer_tls_key": optional_path(peer_tls_key),
-            "peer_tls_ca": optional_path(peer_tls_ca),
+            **_paths(peer_tls_certificate=peer_tls_certificate, peer_tls_key=peer_tls_key, peer_tls_ca=peer_tls_ca),
             "insecure": insecure,
             "four_letter_words": tuple(sorted(set(_names("four_letter_words", four_letter_words)))),
         }
@@ -216,6 +210,10 @@ class NodeConfig:
             raise ConfigError(field, _exposed("peers", self.peer_bind, how))
 
 
+def _paths(**values: str | Path | None) -> dict[str, Path | None]:
+    return {name: optional_path(value) for name, value in values.items()}
+
+
 def _exposed(whom: str, address: Address, how: str) -> str:
     return (
         f"{show_address(address)} can be reached from other machines, and {whom} may come there without TLS: "
@@ -224,6 +222,12 @@ def _exposed(whom: str, address: Address, how: str) -> str:
 
 
 # --- from flags, environment and file -------------------------------------------------------------------------
+
+
+def _directory(value: str | Path) -> Path:
+    if not str(value):
+        raise ConfigError("data_dir", "must name a directory")
+    return Path(value)
 
 
 def _text(name: str, value: object) -> str:

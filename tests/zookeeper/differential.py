@@ -3,9 +3,10 @@
     python -m tests.zookeeper.differential --operations 10000 --seed 1
 
 Replies, errors, stats, children and events are compared, events in their order among the replies of their
-session; zxids by their order; times are not. Ends with 0 when there was no difference but the deliberate ones
-(`deliberate.py`). Malformed requests (`frames.py`) come first, one by one. A difference is shrunk to few steps and printed, and more are looked for until `--differences`
-are found. `--against zookeeper` compares a real ZooKeeper with another one: that is how the judge is judged.
+session; zxids by their order; times are not. Malformed requests (`frames.py`) come first, one by one. Ends with 0
+when there was no difference but the deliberate ones (`deliberate.py`). A difference is shrunk to few steps and
+printed, and more are looked for until `--differences` are found. `--against zookeeper` compares a real ZooKeeper
+with another one: that is how the judge is judged.
 """
 
 from __future__ import annotations

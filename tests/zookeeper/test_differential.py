@@ -17,20 +17,27 @@ from tests.zookeeper.answers import Owner, Stat, Zxid, answer
 from tests.zookeeper.deliberate import is_deliberate
 from tests.zookeeper.differential import Judge
 from tests.zookeeper.draw import draw_step
+from tests.zookeeper.frames import differences
 from tests.zookeeper.operations import Operation, placed, request
 from tests.zookeeper.pair import Difference, Ranks, Step
-from tests.zookeeper.servers import Jkcs, RealZooKeeper, real_zookeeper_missing
+from tests.zookeeper.servers import Jkcs, RealZooKeeper, Servers, real_zookeeper_missing
 
 EXAMPLES, STEPS = 6, 25
 
 
 @pytest.fixture(scope="module")
-def court(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judge]:
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Servers, Servers]]:
     if missing := real_zookeeper_missing():
         pytest.skip(f"compares with a real ZooKeeper: {missing}")
     home = Path(tmp_path_factory.mktemp("servers"))
     with RealZooKeeper(home / "real") as real, Jkcs(home / "ours") as ours:
-        yield Judge(real.addresses[0], ours.addresses[0], "h")
+        yield real, ours
+
+
+@pytest.fixture(scope="module")
+def court(servers: tuple[Servers, Servers]) -> Judge:
+    real, ours = servers
+    return Judge(real.addresses[0], ours.addresses[0], "h")
 
 
 def test_a_node_does_what_a_real_zookeeper_does(court: Judge) -> None:
@@ -53,6 +60,12 @@ def test_a_node_does_what_a_real_zookeeper_does(court: Judge) -> None:
     run_state_machine_as_test(
         Both, settings=settings(max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, print_blob=True)
     )
+
+
+def test_malformed_requests_are_refused_as_zookeeper_refuses_them(servers: tuple[Servers, Servers]) -> None:
+    """What only broken or hostile clients send; what follows it on the connection shows whether it lives."""
+    real, ours = servers
+    assert differences(real.addresses[0], ours.addresses[0]) == []
 
 
 def test_ranks_take_any_numbers_in_the_same_order() -> None:

@@ -373,6 +373,25 @@ def test_session_is_there_when_its_opening_is_told(log: Log) -> None:
     assert found == [(PASSWORD, 1234, 0)]
 
 
+def test_opening_proposed_twice_opens_one_session(log: Log) -> None:
+    """Its server cannot know whether the first proposal was lost; a second session would stay until it expires."""
+    opened = len(log.machine.sessions)
+    for _ in range(2):
+        log.apply((OPEN, 0, 0, 0, b"a password given once", 1234))
+    assert len(log.machine.sessions) == opened + 1
+
+
+def test_image_tells_an_opening_proposed_twice(log: Log) -> None:
+    """A server that starts from a snapshot must do with the second one what the others do."""
+    log.apply((OPEN, 0, 0, 0, b"a password given once", 1234))
+    other = TreeMachine(Notebook())
+    other.restore(log.machine.snapshot())
+    command = msgpack.packb([OPEN, 0, 0, 0, b"a password given once", 1234])
+    for machine in (log.machine, other):
+        machine.apply(entry_of(machine.applied + 1, command, 1))
+    assert len(other.sessions) == len(log.machine.sessions) and other.digest() == log.machine.digest()
+
+
 # Determinism
 
 _ROOT = Path(__file__).parents[4]
