@@ -38,6 +38,7 @@ DEFAULT_LIMITS = Limits()
 DEFAULT_TIMING = Timing()
 ENVIRONMENT_PREFIX = "JKCS_"
 CLIENT_AUTH = ("none", "want", "need")
+_DIGEST = re.compile(r"[^:]+:[A-Za-z0-9+/]{27}=")
 LOOPBACK = "loopback"
 ANYWHERE = "any"
 
@@ -91,6 +92,8 @@ class NodeConfig:
     """Other machines may reach this node without TLS."""
     four_letter_words: tuple[str, ...]
     """Those of ZooKeeper's four-letter words that are answered; "*" stands for all."""
+    super_digest: str | None
+    """The identity under scheme digest that may do everything with every key, "user:hash"; None: nobody may."""
 
     def __init__(
         self,
@@ -120,30 +123,22 @@ class NodeConfig:
         peer_tls_ca: str | Path | None = None,
         insecure: bool = False,
         four_letter_words: Iterable[str] | str = DEFAULT_WORDS,
+        super_digest: str | None = None,
     ) -> None:
         """Raises ConfigError for text that cannot be read; `check` looks at what the values mean."""
-        values: dict[str, Any] = {
+        values: dict[str, Any] = dict(locals())
+        del values["self"]
+        values |= {
             "data_dir": _directory(data_dir),
-            "me": me,
             "peers": parse_peers(peers),
             "listen": parse_address("listen", listen),
-            "cluster": cluster,
-            "limits": limits,
-            "timing": timing,
             "session_timeout_min": float(session_timeout_min),
             "session_timeout_max": float(session_timeout_max),
-            "history_events": history_events,
-            "fsync": fsync,
             "peer_listen": None if peer_listen is None else parse_address("peer_listen", peer_listen),
-            "admin_from": admin_from,
-            "join": join,
             "observers": tuple(sorted(set(_names("observers", observers)))),
             "pull_from": tuple(_names("pull_from", pull_from)),
             **_paths(tls_certificate=tls_certificate, tls_key=tls_key, tls_client_ca=tls_client_ca),
-            "tls_client_auth": tls_client_auth,
-            "tls_only": tls_only,
             **_paths(peer_tls_certificate=peer_tls_certificate, peer_tls_key=peer_tls_key, peer_tls_ca=peer_tls_ca),
-            "insecure": insecure,
             "four_letter_words": tuple(sorted(set(_names("four_letter_words", four_letter_words)))),
         }
         for name, value in values.items():
@@ -177,6 +172,8 @@ class NodeConfig:
         for word in self.four_letter_words:
             if word not in WORDS and word != EVERY_WORD:
                 raise ConfigError("four_letter_words", f"{word!r} is none of {', '.join(sorted(WORDS))}, and not *")
+        if self.super_digest is not None and not _DIGEST.fullmatch(self.super_digest):
+            raise ConfigError("super_digest", "must be user:hash, the hash a SHA-1 in base64")
         for field, part in (("limits", self.limits), ("timing", self.timing)):
             try:
                 part.check()
@@ -302,6 +299,7 @@ _SETTINGS: dict[str, _Parser] = {
     "peer_tls_key": _path,
     "peer_tls_ca": _path,
     "insecure": _switch,
+    "super_digest": _text,
     "four_letter_words": lambda name, value: tuple(_names(name, value)),
     **{f"limits.{field.name}": _integer for field in fields(Limits)},
     **{f"timing.{field.name}": _number for field in fields(Timing)},

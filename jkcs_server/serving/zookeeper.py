@@ -24,7 +24,7 @@ from jkcs_server.serving.connection import OUTGOING_BYTES_MAX, Desk, Sink
 from jkcs_server.serving.figures import Figures
 from jkcs_server.serving.lane import Lane
 from jkcs_server.serving.zookeeper_auth import with_credentials
-from jkcs_server.serving.zookeeper_reads import READS
+from jkcs_server.serving.zookeeper_reads import READS, usual_get_data
 from jkcs_server.serving.zookeeper_reconfig import Reconfig
 from jkcs_server.serving.zookeeper_watches import ZooKeeperWatches
 from jkcs_server.serving.zookeeper_writes import WRITES, Multi
@@ -34,17 +34,10 @@ from jkcs_server.tree.keytree import KeyTree
 
 _LENGTH_BYTES = 4
 _NO_PASSWORD = bytes(zk.PASSWORD_BYTES)
-
-_GET_REST = REQUEST.size + _LENGTH_BYTES + 1
-"""What a request for data has beside the path."""
-
 _unpack_int = INT.unpack_from
 _unpack_head = HEAD.unpack_from
 
-Request = tuple[int, int, Any]
-"""Xid, operation and what it needs beyond: what waits in the lane."""
-
-# Waiting in the lane like requests, with numbers that are no operation's.
+# What waits in the lane is xid, operation, and what it needs beyond; these two are no operations.
 _HELLO = -100
 _FAILED = -101
 
@@ -225,25 +218,13 @@ class ZooKeeperConnection:
             if parse is not None:
                 self._write(xid, op, parse(body, REQUEST.size, self.ids)[0], None)
             elif op in READS:
-                if op != zk.GET_DATA or not self._get_data(xid, body):
-                    self._read_request(xid, op, body)
+                self._read_request(xid, op, body)
             else:
                 self._other(xid, op, body)
         except FAULTS:
             self._fail(xid, zk.MARSHALLING_ERROR)
         except JkcsError as error:
             self._fail(xid, answers.code_of(error.code))
-
-    def _get_data(self, xid: int, body: bytes) -> bool:
-        """The usual read at a third of the price. False when it is not quite the usual one."""
-        if self.lane or _unpack_int(body, REQUEST.size)[0] != len(body) - _GET_REST or body[-1]:
-            return False
-        machine = self._desk.machine
-        node = machine.tree.nodes.get(str(body[REQUEST.size + _LENGTH_BYTES : -1], "utf-8"))
-        if node is None or node.acl is not None:
-            return False
-        self._emit(answers.data(xid, machine.applied, node))
-        return True
 
     # The connect request.
 
@@ -343,8 +324,14 @@ class ZooKeeperConnection:
         lane.write(serial, packed)
 
     def _read_request(self, xid: int, op: int, body: bytes) -> None:
-        arguments, _ = READS[op][0](body, REQUEST.size)
         lane = self.lane
+        if op == zk.GET_DATA and not lane:
+            machine = self._desk.machine
+            packed = usual_get_data(machine.tree, machine.applied, xid, body)
+            if packed is not None:
+                self._emit(packed)
+                return
+        arguments, _ = READS[op][0](body, REQUEST.size)
         if op == zk.SYNC:
             lane.round_read(self._desk.join_round(self), (xid, op, arguments))
         elif lane:
@@ -452,7 +439,7 @@ class ZooKeeperConnection:
         self.moved_turn = self._desk.turn
         xid, op, multi = self._pending.popleft()
         if multi is not None:
-            self._emit(_multi_answer(xid, multi, code, index, result))
+            self._emit(multi.answer(xid, code, index, result))
         elif code == OK:
             self._emit(answers.outcome(op, xid, index, result))
         else:
@@ -507,16 +494,3 @@ class ZooKeeperConnection:
         elif self._paused and not self._is_waiting and len(self.lane) <= REQUESTS_IN_FLIGHT_MAX // 2:
             self._paused = False
             self._sink.resume()
-
-
-def _multi_answer(xid: int, multi: Multi, code: int, index: int, result: Any) -> bytes:
-    """Failures of its operations stand in the body; only what befell the whole is in the head."""
-    if code == OK:
-        return answers.reply(xid, index, answers.multi(multi.ops, result[0]))
-    place, colon, _ = result.partition(":")
-    if not colon or not place.isdigit() or int(place) >= len(multi.ops):
-        return answers.error(xid, index, answers.code_of(code))
-    failed = int(place)
-    if multi.code and failed == multi.steps - 1:
-        code = multi.code
-    return answers.reply(xid, index, answers.failed_multi(len(multi.ops), failed, answers.code_of(code)))

@@ -15,6 +15,7 @@ from jkcs_client.protocol.jute import (
     INT,
     MULTI_END,
     MULTI_HEADER,
+    REQUEST,
     acl,
     buffer,
     read_bool,
@@ -26,6 +27,7 @@ from jkcs_client.protocol.jute import (
     text,
     texts,
 )
+from jkcs_server.serving import zookeeper_answers as answers
 from jkcs_server.serving.zookeeper_answers import code_of, event, failed_operation, stat_bytes
 from jkcs_server.serving.zookeeper_watches import (
     CHILDREN,
@@ -40,6 +42,10 @@ from jkcs_server.tree.node import Node
 from jkcs_server.tree.paths import ROOT
 
 Arguments = tuple[Any, ...]
+
+_PATH_AT = REQUEST.size + INT.size
+_GET_DATA_REST = _PATH_AT + 1
+"""What a request for data has beside its path: its head, the path's length, and the flag behind it."""
 
 
 class View(Protocol):
@@ -60,6 +66,14 @@ class NoWatcher(JkcsError):
     """There is no such watch."""
 
     code = zk.NO_WATCHER
+
+
+def usual_get_data(tree: KeyTree, zxid: int, xid: int, body: bytes) -> bytes | None:
+    """The answer to the usual getData at half the price: no watch, a key that everybody may read. Else None."""
+    if INT.unpack_from(body, REQUEST.size)[0] != len(body) - _GET_DATA_REST or body[-1]:
+        return None
+    node = tree.nodes.get(str(body[_PATH_AT:-1], "utf-8"))
+    return None if node is None or node.acl is not None else answers.data(xid, zxid, node)
 
 
 # Parsing: the bytes behind a request's head. Each raises one of `jute.FAULTS`.

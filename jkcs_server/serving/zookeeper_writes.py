@@ -23,6 +23,7 @@ from jkcs_client.protocol.jute import (
     read_text,
 )
 from jkcs_client.protocol.messages import CLOSE, MULTI, SET, SET_ACL, VALUE_BYTES_MAX, CreateFlag
+from jkcs_server.serving import zookeeper_answers as answers
 from jkcs_server.tree import paths
 from jkcs_server.tree.acl import OPEN_ENTRIES, Ids, check_size, fix
 
@@ -204,7 +205,20 @@ class Multi:
                 step, at = (_UNKNOWN,), _SKIPS[op](body, at)
             steps.append(step)
         self.steps = len(steps)
+        """Of the command."""
         self.command: Command = (MULTI, tuple(steps))
+
+    def answer(self, xid: int, code: int, index: int, result: Any) -> bytes:
+        """Failures of its operations stand in the body; only what befell the whole is in the head."""
+        if code == zk.OK:
+            return answers.reply(xid, index, answers.multi(self.ops, result[0]))
+        place, colon, _ = result.partition(":")
+        if not colon or not place.isdigit() or int(place) >= len(self.ops):
+            return answers.error(xid, index, answers.code_of(code))
+        failed = int(place)
+        if self.code and failed == self.steps - 1:
+            code = self.code
+        return answers.reply(xid, index, answers.failed_multi(len(self.ops), failed, answers.code_of(code)))
 
 
 def _skip_create(body: bytes, at: int) -> int:

@@ -95,7 +95,7 @@ class Conversation:
             return
         listing = self._annals.listing_at(path, index)
         assert listing is not None, path
-        czxid, mzxid, pzxid, _, _, version, cversion, owner, length, count = fields[-1]
+        czxid, mzxid, pzxid, _, _, version, cversion, owner, length, count, *_ = fields[-1]
         if path != "/" and (czxid, mzxid, version, owner, length) != (
             *(state.czxid, state.mzxid, state.version, state.owner, len(state.value)),
         ):

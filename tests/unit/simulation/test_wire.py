@@ -14,9 +14,9 @@ from tests.simulation.checkers.wire import Conversation
 from tests.simulation.trace import Violation
 from tests.unit.simulation.test_answers import LOG
 
-STAT_AT_4 = (2, 4, 2, 1002, 1004, 1, 0, 0, 2, 0)
-STAT_AT_6 = (2, 4, 6, 1002, 1004, 1, 1, 0, 2, 1)
-SET_AT_4 = (2, 4, 2, 1002, 1004, 1, 0, 0, 2, 0)
+STAT_AT_4 = (2, 4, 2, 1002, 1004, 1, 0, 0, 2, 0, 0, 0)
+STAT_AT_6 = (2, 4, 6, 1002, 1004, 1, 1, 0, 2, 1, 0, 0)
+SET_AT_4 = (2, 4, 2, 1002, 1004, 1, 0, 0, 2, 0, 0, 0)
 
 
 def talk(*requests: tuple[Any, ...]) -> Conversation:

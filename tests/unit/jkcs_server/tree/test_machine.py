@@ -214,7 +214,7 @@ def test_outcome_goes_to_the_owner_alone() -> None:
     notebooks = Notebook(), Notebook()
     machine = TreeMachine(Notebook())
     machine.owners[1] = notebooks[0]
-    payload = msgpack.packb([OPEN, 0, 0, 0, b"", 1000]) * 2
+    payload = msgpack.packb([OPEN, 0, 0, 0, b"one", 1000]) + msgpack.packb([OPEN, 0, 0, 0, b"two", 1000])
     payload += msgpack.packb([CREATE, 1, 1, 0, "/a", b"", 0]) + msgpack.packb([CREATE, 2, 1, 0, "/b", b"", 0])
     machine.apply(entry_of(1, payload, 4))
     assert [note[1:4] for note in notebooks[0].take()] == [(1, OK, 3)]
