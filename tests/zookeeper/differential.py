@@ -167,7 +167,7 @@ def main(arguments: Sequence[str]) -> int:
                 options.differences,
                 lambda line: print(line, flush=True),
             )
-            if found and isinstance(ours, Jkcs):
+            if isinstance(ours, Jkcs) and any(difference.where == FAILED for _, difference in found):
                 print(ours.last_words())
     return 1 if found or frames else 0
 

@@ -2,7 +2,8 @@
 
 An operation is told without the names of a run: paths below the root of a run begin with `~`, and a zxid is
 told as "that of my reply before the last". So the same operation can be sent to two servers, printed, and sent
-again. Knows nothing of sockets. Called by `differential.py` and its helpers.
+again. The encoding is its own: a judge that shared ours would share its faults. Knows nothing of sockets. Called by
+`differential.py` and its helpers.
 """
 
 from __future__ import annotations
