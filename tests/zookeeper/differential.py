@@ -67,10 +67,22 @@ class Judge:
             for smaller in itertools.chain(_without_steps(steps), _without_operations(steps)):
                 if time.monotonic() > deadline:
                     return steps, found
-                if (difference := self.first_difference(smaller)) is not None:
+                difference = self.first_difference(smaller)
+                if difference is not None and _alike(difference, found):
                     steps, found, progress = smaller, difference, True
                     break
         return steps, found
+
+
+def _alike(one: Difference, two: Difference) -> bool:
+    """Whether fewer steps still show the same, and not something else that is wrong too."""
+    return _kind(one) == _kind(two)
+
+
+def _kind(difference: Difference) -> tuple[str, object, object]:
+    """Where it shows, and the error codes if it is about those."""
+    real, ours = difference.real, difference.ours
+    return difference.where.rsplit(" > ", 1)[-1], getattr(real, "error", None), getattr(ours, "error", None)
 
 
 def _without_steps(steps: list[Step]) -> Iterator[list[Step]]:

@@ -122,6 +122,11 @@ def test_only_named_differences_are_deliberate() -> None:
     assert not is_deliberate((), 0, -121)
     assert not is_deliberate(check, -121, 0)
     assert not is_deliberate((), b"", None)
+    illegal, legal = (Operation("create", "~/a/."),), (Operation("create", "~/a/é"),)
+    assert is_deliberate(illegal, -101, -8)
+    assert is_deliberate((Operation("multi", parts=illegal),), -8, -114)
+    assert not is_deliberate(legal, -101, -8)
+    assert not is_deliberate(illegal, -8, 0)
 
 
 class _Made(Judge):
