@@ -20,7 +20,7 @@ from jkcs_client.protocol.framing import pack
 from jkcs_client.protocol.jute import CONNECT, FAULTS, HEAD, INT, REQUEST, read_buffer, read_int, read_text
 from jkcs_client.protocol.messages import CLOSE, REQUESTS_IN_FLIGHT_MAX
 from jkcs_server.serving import zookeeper_answers as answers
-from jkcs_server.serving.connection import OUTGOING_BYTES_MAX, Desk, Sink
+from jkcs_server.serving.connection import LARGE_BYTES, OUTGOING_BYTES_MAX, Desk, Sink
 from jkcs_server.serving.figures import Figures
 from jkcs_server.serving.lane import Lane
 from jkcs_server.serving.zookeeper_auth import with_credentials
@@ -471,6 +471,9 @@ class ZooKeeperConnection:
         if not self._flagged:
             self._flagged = True
             self._desk.has_output(self)
+        if len(packed) > LARGE_BYTES:
+            # A few bytes ask for a megabyte, and many such requests come at once: what leaves is counted at once.
+            self.flush()
 
     def flush(self) -> None:
         """Write everything that has gathered, at once."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from jkcs_client.protocol import zookeeper as zk
-from jkcs_client.protocol.errors import BadArguments, JkcsError, NoAuth, NoNode, ProtocolError
+from jkcs_client.protocol.errors import BadArguments, JkcsError, NoAuth, NoNode, ProtocolError, TooLarge
 from jkcs_client.protocol.jute import (
     INT,
     MULTI_END,
@@ -40,6 +40,9 @@ from jkcs_server.tree.acl import ADMIN, READ, Ids, allows, entries_of, redacted
 from jkcs_server.tree.keytree import KeyTree
 from jkcs_server.tree.node import Node
 from jkcs_server.tree.paths import ROOT
+
+MULTI_READ_BYTES_MAX = 16 << 20
+"""The answer of a multi of reads, more or less one of them. No client takes more unless it is told to."""
 
 Arguments = tuple[Any, ...]
 
@@ -230,13 +233,17 @@ def _set_watches(view: View, since: int, lists: list[list[str]]) -> bytes:
 
 def _multi_read(view: View, steps: list[tuple[int, Arguments]]) -> bytes:
     pieces: list[bytes] = []
+    size = 0
     for op, arguments in steps:
+        if size > MULTI_READ_BYTES_MAX:
+            raise TooLarge(f"an answer of more than {MULTI_READ_BYTES_MAX} bytes")
         try:
             body = READS[op][1](view, *arguments)
         except JkcsError as error:
             pieces.append(failed_operation(code_of(error.code)))
         else:
             pieces += (MULTI_HEADER.pack(op, False, 0), body)
+            size += len(body)
     pieces.append(MULTI_END)
     return b"".join(pieces)
 
