@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +92,9 @@ class NodeConfig:
     """Other machines may reach this node without TLS."""
     four_letter_words: tuple[str, ...]
     """Those of ZooKeeper's four-letter words that are answered; "*" stands for all."""
-    super_digest: str | None
-    """The identity under scheme digest that may do everything with every key, "user:hash"; None: nobody may."""
+    super_digest: str | None = field(repr=False)
+    """The identity under scheme digest that may do everything with every key, "user:hash"; None: nobody may. Not shown:
+    configurations are logged, and passwords can be tried against the hash."""
 
     def __init__(
         self,
@@ -174,11 +175,11 @@ class NodeConfig:
                 raise ConfigError("four_letter_words", f"{word!r} is none of {', '.join(sorted(WORDS))}, and not *")
         if self.super_digest is not None and not _DIGEST.fullmatch(self.super_digest):
             raise ConfigError("super_digest", "must be user:hash, the hash a SHA-1 in base64")
-        for field, part in (("limits", self.limits), ("timing", self.timing)):
+        for name, part in (("limits", self.limits), ("timing", self.timing)):
             try:
                 part.check()
             except ValueError as error:
-                raise ConfigError(field, str(error).removeprefix(f"{field}: ")) from None
+                raise ConfigError(name, str(error).removeprefix(f"{name}: ")) from None
 
     def _check_tls(self) -> None:
         check_together(tls_certificate=self.tls_certificate, tls_key=self.tls_key)

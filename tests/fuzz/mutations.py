@@ -6,7 +6,10 @@ import random
 
 from tests.fuzz.targets import Subject
 
-TELLING = (b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\xdd\x7f\xff\xff\xff", b"\xdf\x0f\xff\xff\xff", b"\xc1", b"/")
+TELLING = (
+    *(b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x80\0\0\0"),
+    *(b"\xdd\x7f\xff\xff\xff", b"\xdf\x0f\xff\xff\xff", b"\xc6\x7f\xff\xff\xff", b"\xc1", b"/"),
+)
 """Bytes that mean something to one of the readers: lengths, the heads of large arrays, a slash."""
 
 

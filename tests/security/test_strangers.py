@@ -33,7 +33,7 @@ from jkcs_client.protocol.messages import (
 )
 from jkcs_server import Node, NodeConfig
 from jkcs_server.serving import native, requests, zookeeper
-from tests.integration.test_bad_input import HELLO, raw
+from tests.integration.test_bad_input import HELLO, Raw, raw
 from tests.support import jute_client as jute
 from tests.support.jute_client import Wire
 
@@ -86,9 +86,7 @@ class Scene:
 @asynccontextmanager
 async def scene(directory: Path) -> AsyncIterator[Scene]:
     """Raises when the witness was kept waiting, or lost its session or a key."""
-    config = NodeConfig(
-        directory, "n1", "n1=127.0.0.1:0", listen="127.0.0.1:0", fsync=False, session_timeout_min=0.1
-    )
+    config = NodeConfig(directory, "n1", "n1=127.0.0.1:0", listen="127.0.0.1:0", fsync=False, session_timeout_min=0.1)
     stop = asyncio.Event()
 
     async def work(client: Client) -> int:
@@ -231,7 +229,7 @@ def served(where: tuple[str, int]) -> bool:
 
 
 @asynccontextmanager
-async def raw_at(at: Scene) -> AsyncIterator[object]:
+async def raw_at(at: Scene) -> AsyncIterator[Raw]:
     """A native client with a session, its hello answered."""
 
     class Where:
@@ -375,9 +373,8 @@ async def test_one_watch_too_many_is_refused_and_all_go_with_their_connection(tm
     def zookeeper_client(where: tuple[str, int]) -> None:
         paths = [f"/{number:x}" for number in range(WATCHES_PER_CONNECTION_MAX)]
         with Wire(where, seconds=PATIENCE) as client:
-            lists = [[], paths, [], []]
             for _ in range(2):  # what is there already is not counted twice
-                answer = client.call(zk.SET_WATCHES2, jute.set_watches(0, lists[0], paths, *lists[2:], []))
+                answer = client.call(zk.SET_WATCHES2, jute.set_watches(0, [], paths, [], [], []))
                 assert answer.error == OK
             for op, body in (
                 (zk.ADD_WATCH, jute.numbered("/one/more", zk.WATCH_RECURSIVE)),
@@ -394,7 +391,8 @@ async def test_one_watch_too_many_is_refused_and_all_go_with_their_connection(tm
             mode = int(WatchMode.ONCE)
             for start in range(0, WATCHES_PER_CONNECTION_MAX, 5000):
                 numbers = range(start, start + 5000)
-                client.writer.write(frame([pack([WATCH, -1, number + 1, f"/{number:x}", mode, 0]) for number in numbers]))
+                wanted = [pack([WATCH, -1, number + 1, f"/{number:x}", mode, 0]) for number in numbers]
+                client.writer.write(frame(wanted))
                 for _ in numbers:
                     answer = await client.next()
                     assert answer is not None and answer[1] == OK
@@ -432,7 +430,7 @@ async def test_a_watcher_that_never_reads_is_cut_off(
             watch = jute.connect(), jute.request(1, zk.ADD_WATCH, jute.numbered("/", zk.WATCH_RECURSIVE))
         else:
             watch = PREFACE + HELLO, frame([pack([WATCH, -1, 1, "/", int(WatchMode.RECURSIVE), 0])])
-        with deaf(where, *watch) as victim, Wire(where, seconds=PATIENCE) as writer:
+        with deaf(where, *watch), Wire(where, seconds=PATIENCE) as writer:
             assert writer.call(zk.CREATE, jute.create(path)).error == OK
             step = zk.SET_DATA, jute.set_data(path, b"")
             for _ in range(200):
