@@ -9,10 +9,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from jkcs_client.protocol.credentials import is_digest_id
 from jkcs_client.protocol.messages import SESSION_TIMEOUT_MS_MAX, SESSION_TIMEOUT_MS_MIN
 from jkcs_server.serving.words import DEFAULT_WORDS, EVERY_WORD, WORDS
 from journal.addresses import (
@@ -91,6 +92,10 @@ class NodeConfig:
     """Other machines may reach this node without TLS."""
     four_letter_words: tuple[str, ...]
     """Those of ZooKeeper's four-letter words that are answered; "*" stands for all."""
+    super_digest: str | None = field(repr=False)
+    """Who may do everything, whatever the access control lists say: "user:base64 of a SHA-1"."""
+    x509_super: str | None
+    """The same for whoever shows a certificate with this subject."""
 
     def __init__(
         self,
@@ -120,6 +125,8 @@ class NodeConfig:
         peer_tls_ca: str | Path | None = None,
         insecure: bool = False,
         four_letter_words: Iterable[str] | str = DEFAULT_WORDS,
+        super_digest: str | None = None,
+        x509_super: str | None = None,
     ) -> None:
         """Raises ConfigError for text that cannot be read; `check` looks at what the values mean."""
         if not str(data_dir):
@@ -151,6 +158,8 @@ class NodeConfig:
             "peer_tls_ca": optional_path(peer_tls_ca),
             "insecure": insecure,
             "four_letter_words": tuple(sorted(set(_names("four_letter_words", four_letter_words)))),
+            "super_digest": super_digest or None,
+            "x509_super": x509_super or None,
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -183,11 +192,14 @@ class NodeConfig:
         for word in self.four_letter_words:
             if word not in WORDS and word != EVERY_WORD:
                 raise ConfigError("four_letter_words", f"{word!r} is none of {', '.join(sorted(WORDS))}, and not *")
-        for field, part in (("limits", self.limits), ("timing", self.timing)):
+        if self.super_digest is not None and not is_digest_id(self.super_digest):
+            # It is not shown: it may be a password that was not made a digest.
+            raise ConfigError("super_digest", "is not USER:DIGEST, the digest being the base64 of a SHA-1")
+        for table, part in (("limits", self.limits), ("timing", self.timing)):
             try:
                 part.check()
             except ValueError as error:
-                raise ConfigError(field, str(error).removeprefix(f"{field}: ")) from None
+                raise ConfigError(table, str(error).removeprefix(f"{table}: ")) from None
 
     def _check_tls(self) -> None:
         check_together(tls_certificate=self.tls_certificate, tls_key=self.tls_key)
@@ -299,8 +311,10 @@ _SETTINGS: dict[str, _Parser] = {
     "peer_tls_ca": _path,
     "insecure": _switch,
     "four_letter_words": lambda name, value: tuple(_names(name, value)),
-    **{f"limits.{field.name}": _integer for field in fields(Limits)},
-    **{f"timing.{field.name}": _number for field in fields(Timing)},
+    "super_digest": _text,
+    "x509_super": _text,
+    **{f"limits.{each.name}": _integer for each in fields(Limits)},
+    **{f"timing.{each.name}": _number for each in fields(Timing)},
 }
 _TABLES = ("limits", "timing")
 _REQUIRED = ("data_dir", "me", "peers")

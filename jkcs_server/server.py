@@ -91,6 +91,8 @@ class Server:
             timeout_ms_min=round(config.session_timeout_min * 1000),
             timeout_ms_max=round(config.session_timeout_max * 1000),
             connections_max=CONNECTIONS_MAX,
+            super_digest=config.super_digest,
+            x509_super=config.x509_super,
         )
         self.machine = self.requests.machine
         self.replica = Replica(

@@ -21,9 +21,9 @@ from jkcs_client.protocol.jute import CONNECT, FAULTS, INT, REQUEST, read_buffer
 from jkcs_client.protocol.messages import CLOSE, REQUESTS_IN_FLIGHT_MAX
 from jkcs_server.serving import zookeeper_answers as answers
 from jkcs_server.serving.connection import OUTGOING_BYTES_MAX, Desk, Sink
+from jkcs_server.serving.credentials import with_credentials
 from jkcs_server.serving.figures import Figures
 from jkcs_server.serving.lane import Lane
-from jkcs_server.serving.zookeeper_auth import with_credentials
 from jkcs_server.serving.zookeeper_reads import READS
 from jkcs_server.serving.zookeeper_reconfig import Reconfig
 from jkcs_server.serving.zookeeper_watches import ZooKeeperWatches

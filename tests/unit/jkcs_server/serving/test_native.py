@@ -25,8 +25,11 @@ from jkcs_client.protocol.framing import FrameDecoder, frame, pack
 from jkcs_client.protocol.messages import (
     ADMIN,
     ADMIN_IN_FLIGHT_MAX,
+    AUTH,
     CHECK,
     CHILDREN,
+    CHILDREN_PAGE,
+    COUNT,
     CLOSE,
     CREATE,
     DELETE,
@@ -48,6 +51,7 @@ from jkcs_client.protocol.messages import (
     WatchMode,
 )
 from jkcs_server.serving.native import NativeConnection
+from jkcs_server.serving.pages import Pages
 from jkcs_server.serving.watches import WatchHub
 from jkcs_server.tree.acl import Acl
 from jkcs_server.tree.commands import OPEN
@@ -65,6 +69,8 @@ class Desk:
 
     def __init__(self) -> None:
         self.hub = WatchHub(1000)
+        self.pages = Pages()
+        self.super_digest: str | None = None
         self.machine = TreeMachine(self)
         self.confirmed_round = 0
         self.open_round = 1
@@ -308,7 +314,11 @@ def test_an_unwatched_watch_is_silent_and_a_compacted_one_refused() -> None:
         ([WATCH, -1, 1, "/a", 1, -5], BadArguments),
         ([WATCH, -1, 1], BadArguments),
         ([WATCH, -1, 1, "a", 1, 0], BadPath),
-        ([15, -1], Unimplemented),
+        ([COUNT, -1], BadArguments),
+        ([AUTH, -1, "digest"], BadArguments),
+        ([CHILDREN_PAGE, -1, "/", LOCAL, "", 0], BadArguments),
+        ([CHILDREN_PAGE, -1, "/", LOCAL, 7, 1], BadArguments),
+        ([CHILDREN_PAGE, -1, "/none", LOCAL, "", 1], NoNode),
         ([0, -1], Unimplemented),
     ],
 )

@@ -53,6 +53,7 @@ def test_equal_lists_are_one_object_while_somebody_has_it() -> None:
     one = acl.shared(entries)
     assert one is acl.shared(((1, "digest", "only:here"),)) and one is not None
     assert acl.entries_of(one) == entries
+    gc.collect()
     before = len(acl._lists)
     del one
     gc.collect()
