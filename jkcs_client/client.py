@@ -19,7 +19,7 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from jkcs_client.address import Address, parse
 from jkcs_client.admin import Admin
-from jkcs_client.credentials import Credentials
+from jkcs_client.credentials import Credentials, checked
 from jkcs_client.dialer import Dialer, dial_tcp
 from jkcs_client.fencing import FencedClient, Guard
 from jkcs_client.keys import Keys
@@ -71,7 +71,7 @@ def connect(
         target.chroot,
         session_timeout=session_timeout,
         request_timeout=request_timeout,
-        credentials=tuple([Credentials(scheme, secret) for scheme, secret in auth]),
+        credentials=tuple([checked(scheme, secret) for scheme, secret in auth]),
         dialer=dialer if context is None else securing(dialer, context),
         random=random or Random(),  # noqa: S311 - spreads load, guards no secret
     )
@@ -200,7 +200,7 @@ class Client(Keys):
 
         The client says so again to each server that it comes to, before anything else. Raises AuthFailed.
         """
-        await self._prove(Credentials(scheme, credentials), timeout)
+        await self._prove(checked(scheme, credentials), timeout)
 
     async def _prove(self, credentials: Credentials, timeout: float | None) -> None:
         self._session.connection.check_room(credentials)

@@ -148,18 +148,13 @@ class NodeConfig:
             "join": join,
             "observers": tuple(sorted(set(_names("observers", observers)))),
             "pull_from": tuple(_names("pull_from", pull_from)),
-            "tls_certificate": optional_path(tls_certificate),
-            "tls_key": optional_path(tls_key),
-            "tls_client_ca": optional_path(tls_client_ca),
+            **_paths(tls_certificate=tls_certificate, tls_key=tls_key, tls_client_ca=tls_client_ca),
             "tls_client_auth": tls_client_auth,
             "tls_only": tls_only,
-            "peer_tls_certificate": optional_path(peer_tls_certificate),
-            "peer_tls_key": optional_path(peer_tls_key),
-            "peer_tls_ca": optional_path(peer_tls_ca),
+            **_paths(peer_tls_certificate=peer_tls_certificate, peer_tls_key=peer_tls_key, peer_tls_ca=peer_tls_ca),
             "insecure": insecure,
             "four_letter_words": tuple(sorted(set(_names("four_letter_words", four_letter_words)))),
-            "super_digest": super_digest or None,
-            "x509_super": x509_super or None,
+            **_names_or_none(super_digest=super_digest, x509_super=x509_super),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -226,6 +221,14 @@ class NodeConfig:
             field = "peers" if self.peer_listen is None else "peer_listen"
             how = "peer_tls_certificate, peer_tls_key and peer_tls_ca"
             raise ConfigError(field, _exposed("peers", self.peer_bind, how))
+
+
+def _paths(**files: str | Path | None) -> dict[str, Path | None]:
+    return {name: optional_path(file) for name, file in files.items()}
+
+
+def _names_or_none(**names: str | None) -> dict[str, str | None]:
+    return {setting: name or None for setting, name in names.items()}
 
 
 def _exposed(whom: str, address: Address, how: str) -> str:

@@ -90,7 +90,6 @@ class Requests:
         self.super_digest = super_digest
         self._x509_super = x509_super
         self.pages = Pages()
-
         self.turn = 0
         """Rises with every look around; connections note in it when they last moved."""
         self.connections: dict[Connection, None] = {}

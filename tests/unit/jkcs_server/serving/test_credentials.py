@@ -6,7 +6,7 @@ import pytest
 
 from jkcs_client.protocol.errors import AuthFailed
 from jkcs_client.protocol.messages import CREDENTIALS_BYTES_MAX, IDENTITIES_MAX
-from jkcs_server.serving.credentials import proven, with_credentials
+from jkcs_server.serving.credentials import with_credentials
 from jkcs_server.tree.acl import SUPER
 
 PROVEN = (("ip", "192.0.2.1"),)
