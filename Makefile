@@ -7,13 +7,17 @@ SEEDS ?= 1-50
 BENCH ?=
 MINUTES ?= 60
 CHAOS ?=
+JUDGES ?=
+OPERATIONS ?= 10000
+SEED ?= 1
+SIMULATE ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types format bench simulate simulate-core planted chaos failover clean
+.PHONY: help setup demo test lint types format bench simulate simulate-core planted chaos failover judges clean
 
 help:
 	@echo "make demo      three servers, a kill -9 of the leader, a lock that moves: every claim checked"
@@ -27,6 +31,7 @@ help:
 	@echo "make planted   plant known bugs in a copy and see that the simulator finds each"
 	@echo "make chaos     real servers in trouble for MINUTES=$(MINUTES) (CHAOS='--servers 5 ...' for options)"
 	@echo "make failover  how long nobody can write when the leader is killed, paused or cut off"
+	@echo "make judges    a real ZooKeeper beside ours, zkCli, Curator, Node.js, Patroni (JUDGES='zkcli ...' for some)"
 	@echo "make clean     remove .venv and everything that was generated"
 
 setup: $(STAMP)
@@ -79,7 +84,7 @@ bench: $(STAMP)
 	@$(PY) -m jkcs_server.cli.main bench $(BENCH)
 
 simulate: $(STAMP)
-	@$(PY) -m tests.simulation --seeds $(SEEDS) --jobs $(WORKERS)
+	@$(PY) -m tests.simulation --seeds $(SEEDS) --jobs $(WORKERS) $(SIMULATE)
 
 simulate-core: $(STAMP)
 	@$(PY) -m tests.core_simulation --seeds $(SEEDS) --jobs $(WORKERS)
@@ -92,6 +97,13 @@ chaos: $(STAMP)
 
 failover: $(STAMP)
 	@$(PY) -m tests.chaos failover $(CHAOS)
+
+# Both run, whatever the first one says.
+judges: $(STAMP)
+	@failed=0; \
+	$(PY) -m tests.zookeeper.differential --operations $(OPERATIONS) --seed $(SEED) || failed=1; \
+	$(PY) -m tests.zookeeper.clients $(JUDGES) || failed=1; \
+	exit $$failed
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -13,12 +13,12 @@ from typing import Any
 import anyio
 
 from jkcs_client.operations import shaped
-from jkcs_client.protocol.errors import NoLeader, OutcomeUnknown, ProtocolError, RequestTimeout
+from jkcs_client.protocol.errors import Busy, NoLeader, OutcomeUnknown, ProtocolError, RequestTimeout
 from jkcs_client.protocol.messages import ADMIN
 from jkcs_client.session import Session
 
-NO_LEADER_PAUSE = 0.1
-"""Seconds before the leader is asked for again."""
+RETRY_PAUSE = 0.1
+"""Seconds before the leader is asked again."""
 DOWNLOAD_TRIES = 5
 """A piece of a snapshot is asked for so often before the download is given up."""
 
@@ -131,11 +131,11 @@ class Admin:
             try:
                 request = await self._session.call(ADMIN, (name, arguments), deadline - anyio.current_time())
                 break
-            except NoLeader:
-                # Nothing has happened, and most elections are short.
-                if anyio.current_time() + NO_LEADER_PAUSE > deadline:
+            except (NoLeader, Busy):
+                # Nothing has happened; most elections are short, and so is it until the change before is committed.
+                if anyio.current_time() + RETRY_PAUSE > deadline:
                     raise
-                await anyio.sleep(NO_LEADER_PAUSE)
+                await anyio.sleep(RETRY_PAUSE)
         answer: Any = shaped(request.result, 1)[0]
         if type(answer) is not dict:
             raise ProtocolError(f"{name} is answered by a map, got {answer!r:.100}")

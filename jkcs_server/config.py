@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from jkcs_client.protocol.credentials import is_digest_id
 from jkcs_client.protocol.messages import SESSION_TIMEOUT_MS_MAX, SESSION_TIMEOUT_MS_MIN
 from jkcs_server.serving.words import DEFAULT_WORDS, EVERY_WORD, WORDS
 from journal.addresses import (
@@ -39,6 +38,7 @@ DEFAULT_LIMITS = Limits()
 DEFAULT_TIMING = Timing()
 ENVIRONMENT_PREFIX = "JKCS_"
 CLIENT_AUTH = ("none", "want", "need")
+_DIGEST = re.compile(r"[^:]+:[A-Za-z0-9+/]{27}=")
 LOOPBACK = "loopback"
 ANYWHERE = "any"
 
@@ -129,32 +129,20 @@ class NodeConfig:
         x509_super: str | None = None,
     ) -> None:
         """Raises ConfigError for text that cannot be read; `check` looks at what the values mean."""
-        if not str(data_dir):
-            raise ConfigError("data_dir", "must name a directory")
-        values: dict[str, Any] = {
-            "data_dir": Path(data_dir),
-            "me": me,
+        values: dict[str, Any] = dict(locals())
+        del values["self"]
+        values |= {
+            "data_dir": _directory(data_dir),
             "peers": parse_peers(peers),
             "listen": parse_address("listen", listen),
-            "cluster": cluster,
-            "limits": limits,
-            "timing": timing,
             "session_timeout_min": float(session_timeout_min),
             "session_timeout_max": float(session_timeout_max),
-            "history_events": history_events,
-            "fsync": fsync,
             "peer_listen": None if peer_listen is None else parse_address("peer_listen", peer_listen),
-            "admin_from": admin_from,
-            "join": join,
             "observers": tuple(sorted(set(_names("observers", observers)))),
             "pull_from": tuple(_names("pull_from", pull_from)),
             **_paths(tls_certificate=tls_certificate, tls_key=tls_key, tls_client_ca=tls_client_ca),
-            "tls_client_auth": tls_client_auth,
-            "tls_only": tls_only,
             **_paths(peer_tls_certificate=peer_tls_certificate, peer_tls_key=peer_tls_key, peer_tls_ca=peer_tls_ca),
-            "insecure": insecure,
             "four_letter_words": tuple(sorted(set(_names("four_letter_words", four_letter_words)))),
-            **_names_or_none(super_digest=super_digest, x509_super=x509_super),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -187,9 +175,9 @@ class NodeConfig:
         for word in self.four_letter_words:
             if word not in WORDS and word != EVERY_WORD:
                 raise ConfigError("four_letter_words", f"{word!r} is none of {', '.join(sorted(WORDS))}, and not *")
-        if self.super_digest is not None and not is_digest_id(self.super_digest):
-            # It is not shown: it may be a password that was not made a digest.
-            raise ConfigError("super_digest", "is not USER:DIGEST, the digest being the base64 of a SHA-1")
+        if self.super_digest is not None and not _DIGEST.fullmatch(self.super_digest):
+            # It is not shown: it may be a password that was not made a hash.
+            raise ConfigError("super_digest", "must be user:hash, the hash a SHA-1 in base64")
         for table, part in (("limits", self.limits), ("timing", self.timing)):
             try:
                 part.check()
@@ -227,10 +215,6 @@ def _paths(**files: str | Path | None) -> dict[str, Path | None]:
     return {name: optional_path(file) for name, file in files.items()}
 
 
-def _names_or_none(**names: str | None) -> dict[str, str | None]:
-    return {setting: name or None for setting, name in names.items()}
-
-
 def _exposed(whom: str, address: Address, how: str) -> str:
     return (
         f"{show_address(address)} can be reached from other machines, and {whom} may come there without TLS: "
@@ -239,6 +223,12 @@ def _exposed(whom: str, address: Address, how: str) -> str:
 
 
 # --- from flags, environment and file -------------------------------------------------------------------------
+
+
+def _directory(value: str | Path) -> Path:
+    if not str(value):
+        raise ConfigError("data_dir", "must name a directory")
+    return Path(value)
 
 
 def _text(name: str, value: object) -> str:

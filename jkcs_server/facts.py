@@ -172,9 +172,11 @@ class ServerFacts:
         names: list[str] = sorted(members.members)
         alone = len(names) == 1
         lines = _member_lines(members.addresses, observers=members.observers)
+        port = _port(self._client_address())
         return Settings(
-            client_port=_port(self._client_address()),
-            secure_client_port=-1,
+            # Clients with TLS and those without come to one port.
+            client_port=-1 if config.tls_only else port,
+            secure_client_port=-1 if config.tls_certificate is None else port,
             data_dir=str(config.data_dir),
             tick_ms=round(config.timing.heartbeat_interval * 1000),
             session_timeout_ms_min=round(config.session_timeout_min * 1000),

@@ -40,7 +40,7 @@ class Removed(JournalError):
 
 
 class Busy(JournalError):
-    """A queue is full. Nothing happened; try again later."""
+    """A queue is full, or something else must end first. Nothing happened; try again later."""
 
 
 class PeerRefused(JournalError):

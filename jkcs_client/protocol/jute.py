@@ -17,6 +17,8 @@ INT = struct.Struct(">i")
 LONG = struct.Struct(">q")
 REQUEST = struct.Struct(">ii")
 """Xid, operation."""
+HEAD = struct.Struct(">iii")
+"""The same with the length of its frame before it."""
 REPLY = struct.Struct(">iiqi")
 """Length, xid, zxid, error. The length counts all but itself."""
 CONNECT = struct.Struct(">iqiq")

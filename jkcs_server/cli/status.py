@@ -110,10 +110,15 @@ def _known_members(answers: Iterable[Status | ProbeFailed]) -> dict[str, Known]:
     for answer in answers:
         if not isinstance(answer, ProbeFailed):
             for member in answer["members"]:
-                peers = parse_address("peer_address", member["peer_address"])
+                peers = _peer_address(member)
                 found = known.setdefault(member["node"], Known(peers, None))
                 found.clients = found.clients or _client_address(member, peers)
     return known
+
+
+def _peer_address(member: Mapping[str, Any]) -> Address:
+    """Without a host, and port 0, for one that has a free port of its own choice: it is alone."""
+    return parse_address("peer_address", member["peer_address"]) if member["peer_address"] else ("", 0)
 
 
 def _client_address(member: Mapping[str, Any], peers: Address) -> Address | None:

@@ -17,10 +17,12 @@ import click
 
 from jkcs_client import JkcsError, NotConnected, connect
 from jkcs_client.address import parse
+from jkcs_client.protocol.errors import BadArguments
 from jkcs_server.cli.credentials import Credentials, read_credentials
 from jkcs_server.cli.exits import FAILED, INTERRUPTED, UNREACHABLE, USAGE
 from jkcs_server.cli.render import duration_text, show_json
 from jkcs_server.cli.status import DEFAULT_URL
+from jkcs_server.cli.tls import given, with_tls
 from jkcs_server.cli.zk_copy import TOLD_MAX, Copy, Left, NotCopied, Report, Side, Unreachable
 from jkcs_server.cli.zk_progress import shown
 from jkcs_server.copying import Difference, Kind, Wishes, is_system
@@ -87,6 +89,8 @@ def zk() -> None:
       jkcs zk import --dry-run zk1:2181,zk2:2181,zk3:2181
       jkcs zk import --delete zk1:2181,zk2:2181,zk3:2181
       jkcs zk diff zk1:2181
+
+    Exit codes: 0 done, 1 something is left that differs, 2 wrong usage or no kazoo, 3 not reachable.
     """
 
 
@@ -113,6 +117,7 @@ def _with_options(root: str, into: str) -> Callable[[Callable[..., None]], Calla
             click.option("--into", metavar="PATH", help=f"{into}: the copy's own root, if not --root."),
             click.option("--root", metavar="PATH", default="/", show_default=True, help=f"{root}: this key and below."),
             click.option("--url", envvar="JKCS_URL", default=DEFAULT_URL, show_default=True, help="The cluster."),
+            with_tls,
             click.argument("hosts"),
         ):
             command = option(command)
@@ -239,13 +244,17 @@ async def _cluster(order: Order) -> AsyncIterator[Side]:
     """Our side: over ZooKeeper's protocol where ACLs and credentials matter, else through the native client."""
     if order.acls or order.ours:
         target = parse(order.url)
+        if target.tls or given():
+            # kazoo compares no names: the credentials could go to anybody with a certificate of the authority.
+            raise BadArguments("with TLS to the cluster only --no-acls without --auth is possible")
         hosts = ",".join(map(str, target.addresses)) + target.chroot
         async with _zookeeper("JKCS", hosts, order.ours, order) as side:
             yield side
         return
     from jkcs_server.cli.zk_cluster import ClusterSide
 
-    async with connect(order.url, session_timeout=SESSION_SECONDS, request_timeout=order.timeout) as client:
+    options: dict[str, Any] = {"session_timeout": SESSION_SECONDS, "request_timeout": order.timeout, **given()}
+    async with connect(order.url, **options) as client:
         yield ClusterSide(client, order.url)
 
 

@@ -7,6 +7,7 @@ worker thread, many requests at a time.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -48,7 +49,9 @@ class ZooKeeperSide:
         self.name = name
         self._acls = acls
         self._timeout = timeout
-        self._client = KazooClient(hosts, timeout=timeout, auth_data=list(credentials) or None)
+        # What kazoo would log about its attempts is in the errors raised here.
+        quiet = logging.Logger("kazoo", logging.CRITICAL + 1)
+        self._client = KazooClient(hosts, timeout=timeout, auth_data=list(credentials) or None, logger=quiet)
 
     async def __aenter__(self) -> Self:
         await self._in_thread(self._start)

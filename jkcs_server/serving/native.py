@@ -49,7 +49,7 @@ from jkcs_client.protocol.messages import (
     VALUE_BYTES_MAX,
     VERSION,
 )
-from jkcs_server.serving.connection import OUTGOING_BYTES_MAX, Desk, Sink
+from jkcs_server.serving.connection import LARGE_BYTES, OUTGOING_BYTES_MAX, Desk, Sink
 from jkcs_server.serving.credentials import with_credentials
 from jkcs_server.serving.figures import Figures
 from jkcs_server.serving.lane import Lane
@@ -140,6 +140,8 @@ class NativeConnection:
             self.figures.came(len(messages), self._desk.now())
             for message in messages:
                 self._take(message)
+                if self.closed:
+                    return
         except JkcsError as error:
             self.refuse(error)
             return
@@ -436,6 +438,8 @@ class NativeConnection:
         if not self._flagged:
             self._flagged = True
             self._desk.has_output(self)
+        if len(packed) > LARGE_BYTES:
+            self.flush()
 
     def flush(self) -> None:
         """Write everything that has gathered, as one frame."""

@@ -17,14 +17,14 @@ from typing import Any
 from jkcs_client.protocol import zookeeper as zk
 from jkcs_client.protocol.errors import OK, AuthFailed, JkcsError, ProtocolError, SessionExpired
 from jkcs_client.protocol.framing import pack
-from jkcs_client.protocol.jute import CONNECT, FAULTS, INT, REQUEST, read_buffer, read_int, read_text
+from jkcs_client.protocol.jute import CONNECT, FAULTS, HEAD, INT, REQUEST, read_buffer, read_int, read_text
 from jkcs_client.protocol.messages import CLOSE, REQUESTS_IN_FLIGHT_MAX
 from jkcs_server.serving import zookeeper_answers as answers
-from jkcs_server.serving.connection import OUTGOING_BYTES_MAX, Desk, Sink
+from jkcs_server.serving.connection import LARGE_BYTES, OUTGOING_BYTES_MAX, Desk, Sink
 from jkcs_server.serving.credentials import with_credentials
 from jkcs_server.serving.figures import Figures
 from jkcs_server.serving.lane import Lane
-from jkcs_server.serving.zookeeper_reads import READS
+from jkcs_server.serving.zookeeper_reads import READS, usual_get_data
 from jkcs_server.serving.zookeeper_reconfig import Reconfig
 from jkcs_server.serving.zookeeper_watches import ZooKeeperWatches
 from jkcs_server.serving.zookeeper_writes import WRITES, Multi
@@ -34,15 +34,10 @@ from jkcs_server.tree.keytree import KeyTree
 
 _LENGTH_BYTES = 4
 _NO_PASSWORD = bytes(zk.PASSWORD_BYTES)
-_TURNS_PER_SECOND = 4
-
 _unpack_int = INT.unpack_from
-_unpack_request = REQUEST.unpack_from
+_unpack_head = HEAD.unpack_from
 
-Request = tuple[int, int, Any]
-"""Xid, operation and what it needs beyond: what waits in the lane."""
-
-# Waiting in the lane like requests, with numbers that are no operation's.
+# What waits in the lane is xid, operation, and what it needs beyond; these two are no operations.
 _HELLO = -100
 _FAILED = -101
 
@@ -56,6 +51,7 @@ class ZooKeeperConnection:
         "_flagged",
         "_knows_read_only",
         "_needed",
+        "_notified",
         "_out",
         "_paused",
         "_pending",
@@ -94,6 +90,8 @@ class ZooKeeperConnection:
         self._knows_read_only = False
         """The client sent the flag of servers that only read, and wants it in the answer."""
         self._out: list[bytes] = []
+        self._notified = 0
+        """So many of them are events."""
         self._flagged = False
         """The desk will call `flush`."""
         self._paused = False
@@ -160,41 +158,61 @@ class ZooKeeperConnection:
 
     def _read(self, data: bytes) -> None:
         """Take the frames that are whole, and keep the rest."""
-        at, size, count, last = 0, len(data), 0, 0
-        needed = _LENGTH_BYTES
+        at = 0
         try:
-            while size - at >= _LENGTH_BYTES and not self._is_waiting:
-                (length,) = _unpack_int(data, at)
-                if not 0 < length <= zk.FRAME_BYTES_MAX:
-                    raise ProtocolError(f"a frame of {length} bytes")
-                end = at + _LENGTH_BYTES + length
-                if end > size:
-                    needed = _LENGTH_BYTES + length
-                    break
-                count += 1
-                last = at
-                self._take(data[at + _LENGTH_BYTES : end])
-                at = end
-                if self.closed:
-                    return
+            if not self.session:
+                at = self._read_hello(data)
+            if self.session:
+                at = self._read_requests(data, at)
         except FAULTS:
             # A request without a head, or no request at all: ZooKeeper closes without a word, too.
             self.close()
-            return
-        if at < size:
+        if at < len(data) and not self.closed:
             self._buffer += data[at:]
-            self._needed = needed
-        if count:
-            self.figures.came(count, self._desk.now())
-            if self.session:
-                _, op = _unpack_request(data, last + _LENGTH_BYTES)
-                self.figures.last_operation = zk.OP_NAMES.get(op, "NA")
 
-    def _take(self, body: bytes) -> None:
-        if not self.greeted:
-            self._hello(body)
-            return
-        xid, op = _unpack_request(body)
+    def _read_hello(self, data: bytes) -> int:
+        """Take the connect request when it is whole. Returns the place behind what was taken."""
+        if self.greeted or len(data) < _LENGTH_BYTES:
+            return 0
+        length: int = _unpack_int(data)[0]
+        if not 0 < length <= zk.FRAME_BYTES_MAX:
+            raise ProtocolError(f"a frame of {length} bytes")
+        self._needed = _LENGTH_BYTES + length
+        if len(data) < self._needed:
+            return 0
+        self.figures.came(1, self._desk.now())
+        self._hello(data[_LENGTH_BYTES : self._needed])
+        return _LENGTH_BYTES + length
+
+    def _read_requests(self, data: bytes, at: int) -> int:
+        """Take the requests that are whole. Returns the place behind them."""
+        size, count, last = len(data), 0, 0
+        take = self._take
+        self._needed = _LENGTH_BYTES
+        while (left := size - at) >= _LENGTH_BYTES:
+            if left >= HEAD.size:
+                length, xid, op = _unpack_head(data, at)
+            else:
+                (length,) = _unpack_int(data, at)
+            if not REQUEST.size <= length <= zk.FRAME_BYTES_MAX:
+                raise ProtocolError(f"a request of {length} bytes")
+            end = at + _LENGTH_BYTES + length
+            if end > size:
+                self._needed = _LENGTH_BYTES + length
+                break
+            count += 1
+            last = op
+            take(xid, op, data[at + _LENGTH_BYTES : end])
+            at = end
+            if self.closed:
+                break
+        if count:
+            figures = self.figures
+            figures.came(count, self._desk.now())
+            figures.last_operation = zk.OP_NAMES.get(last, "NA")
+        return at
+
+    def _take(self, xid: int, op: int, body: bytes) -> None:
         parse = WRITES.get(op)
         try:
             if parse is not None:
@@ -250,7 +268,6 @@ class ZooKeeperConnection:
         self._told_turn = self._desk.turn
         self._with_ids = not fresh and self._desk.machine.sessions[session].ids != self.ids
         self._emit(answers.connected(session, timeout_ms, password, self._knows_read_only))
-        self.figures.answered += 1
         if self._buffer:
             data = bytes(self._buffer)
             self._buffer.clear()
@@ -296,20 +313,25 @@ class ZooKeeperConnection:
         serial = self.next_serial
         self.next_serial = serial + 1
         self._pending.append((xid, op, multi))
-        native, *arguments = command
         lane = self.lane
         if not lane:
             self.moved_turn = self._desk.turn
         # The server that has the connection is told of each outcome as it is applied: none need be kept for it.
-        if self._with_ids and native != CLOSE:
-            packed = pack((native | IDENTIFIED, self.session, serial, serial - 1, *arguments, self.ids))
+        if self._with_ids and command[0] != CLOSE:
+            packed = pack((command[0] | IDENTIFIED, self.session, serial, serial - 1, *command[1:], self.ids))
         else:
-            packed = pack((native, self.session, serial, serial - 1, *arguments))
+            packed = pack((command[0], self.session, serial, serial - 1, *command[1:]))
         lane.write(serial, packed)
 
     def _read_request(self, xid: int, op: int, body: bytes) -> None:
-        arguments, _ = READS[op][0](body, REQUEST.size)
         lane = self.lane
+        if op == zk.GET_DATA and not lane:
+            machine = self._desk.machine
+            packed = usual_get_data(machine.tree, machine.applied, xid, body)
+            if packed is not None:
+                self._emit(packed)
+                return
+        arguments, _ = READS[op][0](body, REQUEST.size)
         if op == zk.SYNC:
             lane.round_read(self._desk.join_round(self), (xid, op, arguments))
         elif lane:
@@ -351,11 +373,9 @@ class ZooKeeperConnection:
             self.ids = ids
             self._with_ids = True
         self._emit(answers.error(xid, 0, OK))
-        self.figures.answered += 1
 
     def _answer_and_close(self, xid: int, code: int) -> None:
         self._emit(answers.error(xid, 0, code))
-        self.figures.answered += 1
         self.close()
 
     def _fail(self, xid: int, code: int) -> None:
@@ -390,7 +410,6 @@ class ZooKeeperConnection:
             return
         xid, op, arguments = request
         zxid = self._desk.machine.applied
-        self.figures.answered += 1
         read = READS.get(op)
         try:
             if read is not None:
@@ -420,18 +439,17 @@ class ZooKeeperConnection:
         self.moved_turn = self._desk.turn
         xid, op, multi = self._pending.popleft()
         if multi is not None:
-            self._emit(_multi_answer(xid, multi, code, index, result))
+            self._emit(multi.answer(xid, code, index, result))
         elif code == OK:
             self._emit(answers.outcome(op, xid, index, result))
         else:
             self._emit(answers.error(xid, index, answers.code_of(code)))
-        self.figures.answered += 1
         if lane:
             lane.drain(self._desk.confirmed_round)
 
     def on_watch(self, watch_id: int, kind: int, path: str, index: int) -> None:
         if self.watches.fired(watch_id, kind, path):
-            self.figures.notified += 1
+            self._notified += 1
             self._emit(answers.event(kind, path, index))
 
     def may_see(self, acl: Acl) -> bool:
@@ -445,7 +463,7 @@ class ZooKeeperConnection:
 
     def emit(self, packed: bytes) -> None:
         """Send an event that stands before the answer being made."""
-        self.figures.notified += 1
+        self._notified += 1
         self._emit(packed)
 
     def _emit(self, packed: bytes) -> None:
@@ -453,6 +471,9 @@ class ZooKeeperConnection:
         if not self._flagged:
             self._flagged = True
             self._desk.has_output(self)
+        if len(packed) > LARGE_BYTES:
+            # A few bytes ask for a megabyte, and many such requests come at once: what leaves is counted at once.
+            self.flush()
 
     def flush(self) -> None:
         """Write everything that has gathered, at once."""
@@ -463,6 +484,9 @@ class ZooKeeperConnection:
         self._out = []
         self._sink.write(out[0] if len(out) == 1 else b"".join(out))
         figures = self.figures
+        figures.answered += len(out) - self._notified
+        figures.notified += self._notified
+        self._notified = 0
         figures.last_zxid = self._desk.machine.applied
         if figures.is_due:
             figures.left(self._desk.now())
@@ -473,16 +497,3 @@ class ZooKeeperConnection:
         elif self._paused and not self._is_waiting and len(self.lane) <= REQUESTS_IN_FLIGHT_MAX // 2:
             self._paused = False
             self._sink.resume()
-
-
-def _multi_answer(xid: int, multi: Multi, code: int, index: int, result: Any) -> bytes:
-    """Failures of its operations stand in the body; only what befell the whole is in the head."""
-    if code == OK:
-        return answers.reply(xid, index, answers.multi(multi.ops, result[0]))
-    place, colon, _ = result.partition(":")
-    if not colon or not place.isdigit() or int(place) >= len(multi.ops):
-        return answers.error(xid, index, answers.code_of(code))
-    failed = int(place)
-    if multi.code and failed == multi.steps - 1:
-        code = multi.code
-    return answers.reply(xid, index, answers.failed_multi(len(multi.ops), failed, answers.code_of(code)))

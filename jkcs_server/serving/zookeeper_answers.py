@@ -13,9 +13,12 @@ from typing import Any
 from jkcs_client.protocol import zookeeper as zk
 from jkcs_client.protocol.errors import BadPath, Fenced, TooLarge
 from jkcs_client.protocol.jute import CONNECTED, EVENT, MULTI_END, MULTI_HEADER, REPLY, STAT, buffer, framed, text
+from jkcs_server.tree.node import Node
 
 _SET_ANSWER = struct.Struct(REPLY.format + STAT.format[1:])
 _SET_BYTES = _SET_ANSWER.size - 4
+_DATA_HEAD = struct.Struct(REPLY.format + "i")
+_DATA_BYTES = _DATA_HEAD.size - 4 + STAT.size
 _HEAD_BYTES = REPLY.size - 4
 _INT32 = 0xFFFFFFFF
 _CODES = {
@@ -54,6 +57,28 @@ def stat_bytes(stat: Sequence[int]) -> bytes:
 
 def reply(xid: int, zxid: int, body: bytes) -> bytes:
     return REPLY.pack(_HEAD_BYTES + len(body), xid, zxid, 0) + body
+
+
+def data(xid: int, zxid: int, node: Node) -> bytes:
+    """The answer of getData."""
+    value, children = node.data, node.children
+    return (
+        _DATA_HEAD.pack(_DATA_BYTES + len(value), xid, zxid, 0, len(value))
+        + value
+        + STAT.pack(
+            node.czxid,
+            node.mzxid,
+            node.ctime,
+            node.mtime,
+            node.version & _INT32,
+            node.cversion & _INT32,
+            node.aversion & _INT32,
+            node.owner,
+            len(value),
+            len(children) if children else 0,
+            node.pzxid,
+        )
+    )
 
 
 def error(xid: int, zxid: int, code: int) -> bytes:

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from jkcs_client.protocol import zookeeper as zk
-from jkcs_client.protocol.errors import BadArguments, JkcsError, NoAuth, NoNode, ProtocolError
+from jkcs_client.protocol.errors import BadArguments, JkcsError, NoAuth, NoNode, ProtocolError, TooLarge
 from jkcs_client.protocol.jute import (
     INT,
     MULTI_END,
     MULTI_HEADER,
+    REQUEST,
     acl,
     buffer,
     read_bool,
@@ -26,6 +27,7 @@ from jkcs_client.protocol.jute import (
     text,
     texts,
 )
+from jkcs_server.serving import zookeeper_answers as answers
 from jkcs_server.serving.zookeeper_answers import code_of, event, failed_operation, stat_bytes
 from jkcs_server.serving.zookeeper_watches import (
     CHILDREN,
@@ -39,7 +41,14 @@ from jkcs_server.tree.keytree import KeyTree
 from jkcs_server.tree.node import Node
 from jkcs_server.tree.paths import ROOT
 
+MULTI_READ_BYTES_MAX = 16 << 20
+"""The answer of a multi of reads, more or less one of them. No client takes more unless it is told to."""
+
 Arguments = tuple[Any, ...]
+
+_PATH_AT = REQUEST.size + INT.size
+_GET_DATA_REST = _PATH_AT + 1
+"""What a request for data has beside its path: its head, the path's length, and the flag behind it."""
 
 
 class View(Protocol):
@@ -60,6 +69,14 @@ class NoWatcher(JkcsError):
     """There is no such watch."""
 
     code = zk.NO_WATCHER
+
+
+def usual_get_data(tree: KeyTree, zxid: int, xid: int, body: bytes) -> bytes | None:
+    """The answer to the usual getData at half the price: no watch, a key that everybody may read. Else None."""
+    if INT.unpack_from(body, REQUEST.size)[0] != len(body) - _GET_DATA_REST or body[-1]:
+        return None
+    node = tree.nodes.get(str(body[_PATH_AT:-1], "utf-8"))
+    return None if node is None or node.acl is not None else answers.data(xid, zxid, node)
 
 
 # Parsing: the bytes behind a request's head. Each raises one of `jute.FAULTS`.
@@ -219,13 +236,17 @@ def _set_watches(view: View, since: int, lists: list[list[str]]) -> bytes:
 
 def _multi_read(view: View, steps: list[tuple[int, Arguments]]) -> bytes:
     pieces: list[bytes] = []
+    size = 0
     for op, arguments in steps:
+        if size > MULTI_READ_BYTES_MAX:
+            raise TooLarge(f"an answer of more than {MULTI_READ_BYTES_MAX} bytes")
         try:
             body = READS[op][1](view, *arguments)
         except JkcsError as error:
             pieces.append(failed_operation(code_of(error.code)))
         else:
             pieces += (MULTI_HEADER.pack(op, False, 0), body)
+            size += len(body)
     pieces.append(MULTI_END)
     return b"".join(pieces)
 

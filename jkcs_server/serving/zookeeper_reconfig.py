@@ -118,7 +118,7 @@ def parse_server(text: str) -> tuple[str, str, str]:
     if not head.startswith(_PREFIX) or head == _PREFIX or not equals or len(parts) < 2 or not parts[0]:
         raise BadArguments(f"no server: {text[:100]!r}")
     # With brackets, an IPv6 address has colons of its own.
-    host, port = (":".join(parts[: -2 or None]), parts[-2]) if len(parts) > 2 else (parts[0], parts[1])
+    host, port = (":".join(parts[:-2]), parts[-2]) if len(parts) > 2 else (parts[0], parts[1])
     if not (port.isascii() and port.isdigit()):
         raise BadArguments(f"no port: {port[:20]!r}")
     return head.removeprefix(_PREFIX), role, f"{host}:{port}"

@@ -23,6 +23,7 @@ from jkcs_client.protocol.jute import (
     read_text,
 )
 from jkcs_client.protocol.messages import CLOSE, MULTI, SET, SET_ACL, VALUE_BYTES_MAX, CreateFlag
+from jkcs_server.serving import zookeeper_answers as answers
 from jkcs_server.tree import paths
 from jkcs_server.tree.acl import OPEN_ENTRIES, Ids, check_size, fix
 
@@ -48,6 +49,7 @@ _OPEN_ACL = acl(OPEN_ENTRIES)
 _OPEN_ACL_BYTES = len(_OPEN_ACL)
 _NO_TTL = -1
 
+_unpack_int = INT.unpack_from
 # Plain integers, bound once.
 _CREATE, _DELETE, _CHECK = messages.CREATE, messages.DELETE, messages.CHECK
 
@@ -120,13 +122,22 @@ def _fixed(entries: list[tuple[int, str, str]], ids: Ids) -> tuple[tuple[int, st
 
 
 def _set_data(body: bytes, at: int, ids: Ids) -> tuple[Command, int]:
-    path, at = read_text(body, at)
-    data, at = read_buffer(body, at)
-    version = INT.unpack_from(body, at)[0]
+    # The usual case without a call for each field: a text of `length`, a buffer of `size`, a version.
+    length = _unpack_int(body, at)[0]
+    cut = at + 4 + length
+    size = _unpack_int(body, cut)[0] if 0 <= length < len(body) else -1
+    end = cut + 4 + size
+    if size >= 0 and end + 4 <= len(body):
+        path, data, version = str(body[at + 4 : cut], "utf-8"), body[cut + 4 : end], _unpack_int(body, end)[0]
+        at = end + 4
+    else:
+        path, at = read_text(body, at)
+        data, at = read_buffer(body, at)
+        version, at = read_int(body, at)
     paths.check(path)
     if len(data) > VALUE_BYTES_MAX:
         raise BadArguments(f"data of {len(data)} bytes")
-    return (SET, path, data, version), at + 4
+    return (SET, path, data, version), at
 
 
 def _delete(body: bytes, at: int, ids: Ids) -> tuple[Command, int]:
@@ -194,7 +205,20 @@ class Multi:
                 step, at = (_UNKNOWN,), _SKIPS[op](body, at)
             steps.append(step)
         self.steps = len(steps)
+        """Of the command."""
         self.command: Command = (MULTI, tuple(steps))
+
+    def answer(self, xid: int, code: int, index: int, result: Any) -> bytes:
+        """Failures of its operations stand in the body; only what befell the whole is in the head."""
+        if code == zk.OK:
+            return answers.reply(xid, index, answers.multi(self.ops, result[0]))
+        place, colon, _ = result.partition(":")
+        if not colon or not place.isdigit() or int(place) >= len(self.ops):
+            return answers.error(xid, index, answers.code_of(code))
+        failed = int(place)
+        if self.code and failed == self.steps - 1:
+            code = self.code
+        return answers.reply(xid, index, answers.failed_multi(len(self.ops), failed, answers.code_of(code)))
 
 
 def _skip_create(body: bytes, at: int) -> int:

@@ -8,7 +8,8 @@ with the opcodes and arguments of the client's writes (`jkcs_client.protocol.mes
 request becomes a command by inserting its session. The cluster's own commands have opcodes of their own:
 
     (OPEN, 0, 0, 0, password, timeout in ms, ids)   a new session, of a client with these identities; its id is
-                                                 the command's index
+                                                 the command's index; without effect while there is one
+                                                 with the password, which nobody but its client ever gives
     (EXPIRE, session id, 0, 0, term)             the leader of `term` has not heard of the session for its timeout;
                                                  without effect in an entry of another term
     (MOVE, session id, 0, 0, nonce)              the session's client has a new connection, which numbers its writes

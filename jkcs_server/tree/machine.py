@@ -218,8 +218,8 @@ class TreeMachine:
                 ids = parse_ids(rest[0]) if rest else ()
             except BadArguments:
                 return
-            self.sessions.open(index, password, timeout_ms, ids)
-            self._hooks.on_opened(password, index, index)
+            if self.sessions.open(index, password, timeout_ms, ids):
+                self._hooks.on_opened(password, index, index)
 
     def _reap(self, arguments: list[Any], index: int, entry: Entry) -> None:
         if len(arguments) == 3 and type(arguments[0]) is str and arguments[2] == entry.term:

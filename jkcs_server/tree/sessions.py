@@ -118,6 +118,8 @@ class Sessions:
     def __init__(self) -> None:
         self.by_id: dict[int, Session] = {}
         """In the order in which they were opened. Replaced as a whole by `replace`."""
+        self._passwords: set[bytes] = set()
+        """Of all sessions."""
         self._sum = 0
         """Of the shares that are counted."""
         self._uncounted: set[int] = set()
@@ -141,16 +143,23 @@ class Sessions:
         """In the order in which they were opened."""
         return self.by_id.values()
 
-    def open(self, session_id: int, password: bytes, timeout_ms: int, ids: Ids = ()) -> None:
+    def open(self, session_id: int, password: bytes, timeout_ms: int, ids: Ids = ()) -> bool:
+        """False when a session has this password: its opening was proposed twice, and this is the second time."""
         assert session_id not in self.by_id, session_id
+        if password in self._passwords:
+            return False
         self.add(Session(session_id, password, timeout_ms, ids))
+        return True
 
     def add(self, session: Session) -> None:
         self.by_id[session.id] = session
+        self._passwords.add(session.password)
         self._uncounted.add(session.id)
 
     def end(self, session_id: int) -> None:
-        self._sum -= self.by_id.pop(session_id).share_counted
+        session = self.by_id.pop(session_id)
+        self._passwords.discard(session.password)
+        self._sum -= session.share_counted
         self._uncounted.discard(session_id)
 
     def remember(self, session: Session, index: int, acked: int, outcome: Outcome) -> None:
@@ -194,6 +203,7 @@ class Sessions:
     def replace(self, other: Sessions) -> None:
         """Become what `other` is, and let nothing of the old remain."""
         self.by_id = other.by_id
+        self._passwords = other._passwords
         self._sum = other._sum
         self._uncounted = other._uncounted
         self._kept_to = _NEVER

@@ -9,19 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from journal.errors import NotLeader
 from journal.raft.membership import Membership
-from journal.raft.observer import Observer
-from journal.raft.state import State
 from journal.raft.view import CoreView
 from journal.values import Index, NodeId
 
 
 class CoreChanges(CoreView):
     """The part of a core that takes orders."""
-
-    def __init__(self, state: State) -> None:
-        super().__init__(state)
-        self._observer = Observer(state)
-        """Heeded while the configuration says that this node observes."""
 
     def update_voters(
         self, old: Iterable[NodeId], new: Iterable[NodeId], addresses: Mapping[NodeId, str], now: float
@@ -30,7 +23,7 @@ class CoreChanges(CoreView):
 
         `addresses` says where newcomers listen for their peers, `host:port`. Returns the index of the first
         entry of the change. With `new` equal to `old` a change is given up whose newcomers have not caught up.
-        Raises NotLeader, or ChangeRefused when nothing was changed.
+        Raises NotLeader, Busy while the change before is not committed, or ChangeRefused; nothing was changed then.
         """
         return self._membership(now).update_voters(old, new, addresses)
 
@@ -57,7 +50,7 @@ class CoreChanges(CoreView):
 
     def pull_from(self, sources: Sequence[NodeId]) -> None:
         """Whom this node prefers to pull from while it observes, best first."""
-        self._observer.preferred = tuple(sources)
+        self._puller.preferred = tuple(sources)
 
     def transfer(self, target: NodeId | None, now: float) -> bool:
         """Hand the leadership over, to the most caught-up voter when `target` is None (thesis 3.10).

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from journal.errors import Busy
 from journal.raft.candidate import Candidate
 from journal.raft.changes import CoreChanges
-from journal.raft.follower import Follower
 from journal.raft.leader import Leader
 from journal.raft.log import Log
 from journal.raft.messages import (
@@ -37,7 +36,6 @@ from journal.raft.outdated import answer_outdated
 from journal.raft.quorum import VoteResult
 from journal.raft.ready import Leadership, ReadGrant, Ready
 from journal.raft.state import CEILING, CoreConfig, State
-from journal.raft.vitals import Vitals
 from journal.raft.voter import grants, is_absurd, is_disruptive
 from journal.values import (
     START,
@@ -77,9 +75,6 @@ class Core(CoreChanges):
     ) -> None:
         configuration.check()
         super().__init__(State(config, configuration, hard_state, log, applied, now, chance, withheld))
-        self._follower = Follower(self._state)
-        self._candidate: Candidate | None = None
-        """At most one of candidate and leader exists; while neither does, this node follows or observes."""
         self._number = 0
         """The number of the newest Ready."""
         self._hard_state_number = 0
@@ -87,7 +82,9 @@ class Core(CoreChanges):
         self._shown = self._leadership()
         """What the driver was last told of the leadership ..."""
         self._shown_configuration = self._state.configuration
-        """... and of the members."""
+        """... of the members ..."""
+        self._shown_voter = self._state.voter
+        """... and what it meant for this node when its role last followed from it."""
 
     # Facts
 
@@ -100,8 +97,10 @@ class Core(CoreChanges):
         if isinstance(message, VoteRequest):
             self._on_vote_request(sender, message)
         elif isinstance(message, PullRequest):
-            self._source.on_request(sender, message)
-        elif message.term == self._state.term or self._enters(sender, message):
+            self._on_pull_request(sender, message)
+        elif isinstance(message, PullReply):
+            self._on_pull_reply(sender, message)
+        elif message.term == self._state.term or self._is_pulled(sender, message) or self._enters(sender, message):
             self._on_current(sender, message)
 
     def tick(self, now: float) -> None:
@@ -112,19 +111,13 @@ class Core(CoreChanges):
         if self._leader is not None:
             if not self._leader.tick():
                 self._follow_nobody(self._state.term)
-        elif self._state.observer:
-            self._observer.tick()
-        elif self._candidate is not None or self._follower.election_due():
+            return
+        if self._pulls() and now >= self._puller.deadline:
+            self._puller.tick()
+        if self._state.pulls_only or now < self._election_at():
+            return
+        if self._candidate is not None or self._follower.election_due():
             self._campaign_or_wait()
-
-    @property
-    def deadline(self) -> float:
-        """When `tick` must be called at the latest."""
-        if self._leader is not None:
-            return self._leader.deadline
-        if self._candidate is not None:
-            return self._candidate.deadline
-        return self._observer.deadline if self._state.observer else self._follower.deadline
 
     def propose(
         self,
@@ -171,8 +164,8 @@ class Core(CoreChanges):
         self._source.peer_lost(peer)
         if self._leader is not None:
             self._leader.peer_lost(peer)
-        elif state.observer:
-            self._observer.peer_lost(peer)
+        elif state.pulls_only:
+            self._puller.peer_lost(peer)
         elif self._candidate is None and state.leader == peer:
             self._follower.leader_lost()
 
@@ -232,7 +225,7 @@ class Core(CoreChanges):
         state.configure()
         state.digests.clear()
         state.commit = state.applying = state.applied = index
-        self._observer.installed()
+        self._puller.installed()
 
     def compacted(self, start: Position) -> None:
         """The storage has cut its log up to `start`, which a snapshot covers."""
@@ -317,21 +310,19 @@ class Core(CoreChanges):
         return number >= self._hard_state_number and not self._state.hard_state_changed
 
     def _take_configuration(self) -> Configuration | None:
-        """The newest configuration when it is news; this node's role follows it."""
+        """The newest configuration when it is news; this node's role follows it, and its becoming certain."""
         state = self._state
         configuration, shown = state.configuration, self._shown_configuration
-        if configuration is shown:
+        if configuration is shown and state.voter is self._shown_voter:
             return None
-        self._shown_configuration = configuration
-        if configuration == shown:
-            return None
+        self._shown_configuration, self._shown_voter = configuration, state.voter
         if self._candidate is not None and not state.voter:
             self._follow_nobody(state.term)
         if self._leader is None and self._candidate is None and state.role is not state.resting_role():
             state.role = state.resting_role()
-            self._observer.deadline = state.now
+            self._puller.at_once()
             self._follower.wait_until(state.now + state.election_wait())
-        return configuration
+        return None if configuration == shown else configuration
 
     def _take_leadership(self) -> Leadership | None:
         state, shown = self._state, self._shown
@@ -346,10 +337,6 @@ class Core(CoreChanges):
         self._shown = self._leadership()
         return self._shown
 
-    def _leadership(self) -> Leadership:
-        state = self._state
-        return Leadership(state.role, state.term, state.leader, self.serving)
-
     # Terms
 
     def _may_be_newer(self, stranger: NodeId, message: Message) -> bool:
@@ -360,6 +347,8 @@ class Core(CoreChanges):
         """
         if isinstance(message, FROM_LEADERS):
             return True
+        if isinstance(message, PullRequest):
+            return True  # it may have been removed without learning of it: the answer says so
         return self._leader is not None and self._leader.lets_go(stranger)
 
     def _enters(self, sender: NodeId, message: Message) -> bool:
@@ -379,13 +368,10 @@ class Core(CoreChanges):
 
     def _on_current(self, sender: NodeId, message: Message) -> None:
         """Hand a message of the current term to whom it concerns."""
-        if isinstance(message, PullReply):
-            if self._state.observer:
-                self._observer.on_reply(sender, message)
-        elif isinstance(message, SnapshotChunk):
-            # Sources of observers send them too, and one that observed may meanwhile vote, or lead: a chunk alone
-            # makes nobody a leader.
-            if self._state.observer or self._state.leader in (None, sender):
+        if isinstance(message, SnapshotChunk):
+            # Those who are pulled from send them too, and one that pulled may meanwhile follow, or lead: a chunk
+            # alone makes nobody a leader.
+            if self._pulls() or self._state.leader == sender:
                 self._follower.on_snapshot_chunk(sender, message)
         elif isinstance(message, (Append, Heartbeat)):
             self._on_leader_message(sender, message)
@@ -413,6 +399,27 @@ class Core(CoreChanges):
             self._follower.on_append(leader, message)
         else:
             self._follower.on_heartbeat(leader, message)
+
+    def _on_pull_request(self, sender: NodeId, request: PullRequest) -> None:
+        """Answer in whatever term; but a member's newer term must get about, or no leader of ours could be its own."""
+        if self._state.term < request.term < CEILING and sender in self._state.known:
+            self._follow_nobody(request.term)
+        self._source.on_request(sender, request)
+
+    def _on_pull_reply(self, sender: NodeId, reply: PullReply) -> None:
+        """What is committed remains so in every term: news of an older one are taken in too."""
+        if reply.term >= CEILING:
+            return
+        if reply.term > self._state.term:
+            self._follow_nobody(reply.term)
+        if self._pulls() and self._puller.on_reply(sender, reply) and self._candidate is not None:
+            self._follow_nobody(self._state.term)  # it asked for votes on another log
+
+    def _is_pulled(self, sender: NodeId, message: Message) -> bool:
+        """Whether this is the snapshot that the source sends for an answer, in an older term."""
+        if type(message) is not SnapshotChunk or message.term > self._state.term:
+            return False
+        return self._pulls() and sender == self._puller.source
 
     def _on_vote_request(self, candidate: NodeId, request: VoteRequest) -> None:
         state = self._state
@@ -453,7 +460,10 @@ class Core(CoreChanges):
         candidate = self._candidate
         assert candidate is not None, result
         if result is VoteResult.WON and candidate.pre:
-            self._campaign(pre=False)
+            if self._state.may_campaign():
+                self._campaign(pre=False)
+            else:
+                self._follow_nobody(self._state.term)  # since it asked, its disk has filled up, or a snapshot arrives
         elif result is VoteResult.WON:
             self._candidate = None
             self._leader = Leader(self._state)
@@ -470,24 +480,10 @@ class Core(CoreChanges):
         state = self._state
         if self._leader is not None:
             wait = state.retry_wait()
-        deadline = self.deadline if wait is None else state.now + wait
+            state.heard_at = state.now
+        deadline = self._election_at() if wait is None else state.now + wait
         self._leader = self._candidate = None
         state.role = state.resting_role()
         state.leader = None
         state.enter_term(term)
         self._follower.wait_until(deadline)
-
-    # For monitoring
-
-    def vitals(self) -> Vitals:
-        """What is of interest to nobody but those who watch."""
-        state, leader = self._state, self._leader
-        sent_at, uncommitted_bytes, transferee = leader.vitals() if leader is not None else (None, 0, None)
-        return Vitals(
-            next_election_at=self.deadline if leader is None and state.voter else None,
-            heard_at=state.heard_at if leader is None and state.leader is not None else None,
-            heartbeat_sent_at=sent_at,
-            uncommitted_bytes=uncommitted_bytes,
-            transferring_to=transferee,
-            log_memory_bytes=state.log.memory_bytes,
-        )

@@ -29,9 +29,11 @@ class Follower:
         """Drawn anew for each leader, so that a hundred heartbeats cost no chance."""
         self._deferred = False
         """This node has already waited once for somebody else's election."""
-        # Nobody leads yet as far as we know. Waiting a whole timeout at each start would make a restart
-        # slow for nothing: a pre-vote disturbs no leader that is in office.
-        self.deadline = state.now + state.timing.reset_timeout * (1 + 4 * state.chance())
+        # Nobody leads yet as far as we know. Waiting a whole timeout at each start would make a restart slow for
+        # nothing. But two that start together could elect one of them under a leader in office: whoever leads gets the
+        # time to be heard once.
+        greeting = state.timing.heartbeat_interval if state.peers else 0.0
+        self.deadline = state.now + greeting + state.timing.reset_timeout * (1 + 4 * state.chance())
         """When an election is due unless a leader is heard."""
 
     def follow(self, leader: NodeId) -> None:

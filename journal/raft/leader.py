@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from journal.errors import Busy, ChangeRefused, LogCompacted
+from journal.errors import Busy, LogCompacted
 from journal.raft.digests import Poll
 from journal.raft.membership import Membership
 from journal.raft.messages import (
@@ -145,9 +145,9 @@ class Leader:
 
     @property
     def membership(self) -> Membership:
-        """Changes of the configuration; raises ChangeRefused while leadership is handed over."""
+        """Changes of the configuration; raises Busy while leadership is handed over."""
         if self._transferee is not None:
-            raise ChangeRefused(f"leadership is being handed over to {self._transferee}")
+            raise Busy(f"leadership is being handed over to {self._transferee}")
         return self._membership
 
     def transfer(self, target: NodeId | None) -> bool:

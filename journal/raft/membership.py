@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from journal.errors import ChangeRefused, NotLeader
+from journal.errors import Busy, ChangeRefused, NotLeader
 from journal.limits import VOTERS_MAX
 from journal.raft.progress import Progress
 from journal.raft.state import State
@@ -48,7 +48,7 @@ class Membership:
     # What an administrator asks for. Each returns the index of the first entry of the change.
 
     def update_voters(self, old: Iterable[NodeId], new: Iterable[NodeId], addresses: Mapping[NodeId, str]) -> Index:
-        """Make `new` the voters, where `old` are the voters now. Raises NotLeader or ChangeRefused.
+        """Make `new` the voters, where `old` are the voters now. Raises NotLeader, Busy or ChangeRefused.
 
         With `new` equal to `old` it gives up a change whose newcomers have not caught up yet.
         """
@@ -62,7 +62,7 @@ class Membership:
         return self._begin(present, voters, observers, addresses)
 
     def convert_role(self, node: NodeId, role: str, address: str) -> Index:
-        """Make `node` a "voter", an "observer", or "none" at all. Raises NotLeader or ChangeRefused."""
+        """Make `node` a "voter", an "observer", or "none" at all. Raises NotLeader, Busy or ChangeRefused."""
         present = self._present()
         if present.changing:
             raise ChangeRefused("a change of voters is under way")
@@ -79,7 +79,7 @@ class Membership:
         return self._begin(present, tuple(sorted(voters)), tuple(sorted(observers)), addresses)
 
     def prefer(self, node: NodeId | None) -> Index:
-        """Let `node` lead whenever it can; None for whoever does. Raises NotLeader or ChangeRefused."""
+        """Let `node` lead whenever it can; None for whoever does. Raises NotLeader, Busy or ChangeRefused."""
         present = self._present()
         if node is not None and node not in present.voters:
             raise ChangeRefused(f"{node} is not a voter: those are {_list(present.voters)}")
@@ -102,12 +102,12 @@ class Membership:
     # Inside.
 
     def _present(self) -> Configuration:
-        """The configuration, if it may be changed now."""
+        """The configuration, if it may be changed now; Busy when it may be in a moment."""
         state = self._state
         if state.commit < self._first_index:
             raise NotLeader("this leader has not committed an entry of its own term yet")
         if state.configuration_index > state.commit:
-            raise ChangeRefused(f"the change at index {state.configuration_index} is not committed yet")
+            raise Busy(f"the change at index {state.configuration_index} is not committed yet")
         if state.configuration.outgoing:
             raise ChangeRefused("a change of voters is under way, and too far to be given up")
         return state.configuration

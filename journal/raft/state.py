@@ -21,6 +21,8 @@ CEILING = 2**62
 """No honest term or index comes near it. A message that carries one is dropped: a single poisoned
 number would otherwise be the largest for ever (RELIABILITY 11)."""
 
+LAST_RESORT_TIMEOUTS = 4
+"""Election timeouts without a leader after which a learner campaigns."""
 _ATTEMPTS_MAX = 16
 
 
@@ -57,12 +59,12 @@ class State:
         "idle",
         "known",
         "leader",
+        "leaving",
         "limits",
         "log",
         "me",
         "messages",
         "now",
-        "observer",
         "peers",
         "reads",
         "replies",
@@ -71,6 +73,7 @@ class State:
         "snapshots_wanted",
         "term",
         "timing",
+        "unsent",
         "vote",
         "voter",
         "withheld",
@@ -87,8 +90,12 @@ class State:
     known: frozenset[NodeId]
     """All other members, observers too."""
     voter: bool
-    observer: bool
-    """This node pulls its log instead of being sent it: it observes, or hopes to be taken in."""
+    """This node has a say, or is `leaving`: it may have to lead."""
+    leaving: bool
+    """The newest configuration takes away this node's say, and is not known to be committed. Whoever alone holds such
+    a configuration must lead the others out of the one before: none of them may win against its log (thesis 4.2.2)."""
+    unsent: bool
+    """No leader sends this node its log, by the newest configuration: it observes, or hopes to be taken in."""
 
     def __init__(
         self,
@@ -124,19 +131,19 @@ class State:
         """`term` or `vote` moved since the last Ready."""
         self.leader: NodeId | None = None
         """Who leads `term`, as far as is known. At most one node per term ever."""
-        self.heard_at = float("-inf")
-        """When `leader` was last heard."""
+        self.heard_at = now
+        """When a leader was last heard, or this node ceased to be one, or started."""
         self.attempts = 0
         """Elections in a row without a leader: the more, the longer the pause before the next."""
 
         self.log = log
-        self.configure()
-        self.role = self.resting_role()
         self.hops = 0
         """How many observers stand between this node and one that votes: 0 for all that a leader sends the log."""
-        self.digests = Digests()
         self.commit = applied
         """Last index known to be committed. Never falls. Invariant: applied <= applying <= commit <= log.last_index."""
+        self.configure()
+        self.role = self.resting_role()
+        self.digests = Digests()
         self.applying = applied
         """Last index handed to the machine."""
         self.applied = applied
@@ -171,8 +178,14 @@ class State:
         self.changing = configuration.changing
         self.peers = tuple(node for node in configuration.receivers if node != me)
         self.known = frozenset(configuration.members) - {me}
-        self.voter = configuration.has_say(me)
-        self.observer = me not in configuration.receivers
+        self.leaving = False
+        if self.configuration_index > self.commit and not configuration.has_say(me):
+            before = decode_configuration(entries[-2]) if len(entries) > 1 else self.base
+            self.leaving = before.has_say(me)
+        self.voter = self.leaving or configuration.has_say(me)
+        self.unsent = me not in configuration.receivers
+        if not self.pulls_only:
+            self.hops = 0
 
     def configure_if_changed(self) -> None:
         """The log has changed."""
@@ -220,6 +233,8 @@ class State:
         if index > self.commit:
             assert index <= self.log.last_index, (index, self.log.last_index)
             self.commit = index
+            if self.leaving and index >= self.configuration_index:
+                self.configure()
 
     def hears_leader(self) -> bool:
         """Whether a leader is in office as far as this node can tell, so that no election is due.
@@ -241,8 +256,24 @@ class State:
             self.withheld = Index(0)
         return self.withheld > 0
 
+    @property
+    def pulls_only(self) -> bool:
+        """No leader sends this node its log, and it will never lead as things are: all its news is what it pulls."""
+        return self.unsent and not self.voter
+
     def may_campaign(self) -> bool:
-        return self.voter and self.able and self.restoring is None and not self.withholds()
+        if not self.able or self.restoring is not None or self.withholds():
+            return False
+        return self.voter or self._is_last_resort()
+
+    def _is_last_resort(self) -> bool:
+        """Whether a learner should lead because nobody else can.
+
+        It may hold the newest log of all that are left, and a voter that holds the next configuration, in which the
+        learner has a say already, can then not be elected without it. Its leading is safe: who votes decides, not who
+        asks. Those who have a say come first, by far.
+        """
+        return not self.unsent and self.now - self.heard_at >= LAST_RESORT_TIMEOUTS * self.timing.election_timeout
 
     def election_wait(self) -> float:
         """How long a follower waits for a silent leader: at random between one and two election timeouts."""

@@ -5,11 +5,15 @@ The base of `journal.raft.core.Core`, which changes it.
 
 from __future__ import annotations
 
+from journal.raft.candidate import Candidate
+from journal.raft.follower import Follower
 from journal.raft.leader import Leader
 from journal.raft.progress import PeerStatus, ProgressState
+from journal.raft.puller import Puller
 from journal.raft.ready import Leadership, Role
 from journal.raft.source import Source
 from journal.raft.state import State
+from journal.raft.vitals import Vitals
 from journal.values import Configuration, Index, NodeId, Term
 
 
@@ -19,11 +23,35 @@ class CoreView:
     def __init__(self, state: State) -> None:
         self._state = state
         self._source = Source(state)
+        self._puller = Puller(state)
+        """Heeded while this node finds no leader, or pulls only."""
+        self._follower = Follower(state)
+        self._candidate: Candidate | None = None
         self._leader: Leader | None = None
+        """At most one of candidate and leader exists; while neither does, this node follows or observes."""
 
     def _leadership(self) -> Leadership:
         state = self._state
         return Leadership(state.role, state.term, state.leader, self.serving)
+
+    @property
+    def deadline(self) -> float:
+        """When `tick` must be called at the latest."""
+        if self._leader is not None:
+            return self._leader.deadline
+        if self._state.pulls_only:
+            return self._puller.deadline
+        if self._pulls():
+            return min(self._puller.deadline, self._election_at())
+        return self._election_at()
+
+    def _election_at(self) -> float:
+        """When a node that does not lead should campaign (again)."""
+        return self._follower.deadline if self._candidate is None else self._candidate.deadline
+
+    def _pulls(self) -> bool:
+        """Whether this node asks others for what is committed: nobody sends it to it, as far as it knows."""
+        return self._leader is None and (self._state.leader is None or self._state.pulls_only)
 
     @property
     def idle(self) -> bool:
@@ -123,3 +151,16 @@ class CoreView:
     def progress(self) -> tuple[PeerStatus, ...]:
         """How far each peer is, sorted by name; empty on a node that does not lead."""
         return self._leader.status() if self._leader is not None else ()
+
+    def vitals(self) -> Vitals:
+        """What is of interest to nobody but those who watch."""
+        state, leader = self._state, self._leader
+        sent_at, uncommitted_bytes, transferee = leader.vitals() if leader is not None else (None, 0, None)
+        return Vitals(
+            next_election_at=self._election_at() if leader is None and state.voter else None,
+            heard_at=state.heard_at if leader is None and state.leader is not None else None,
+            heartbeat_sent_at=sent_at,
+            uncommitted_bytes=uncommitted_bytes,
+            transferring_to=transferee,
+            log_memory_bytes=state.log.memory_bytes,
+        )

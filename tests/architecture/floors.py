@@ -44,7 +44,7 @@ FLOORS: dict[str, int] = {
     "journal.raft.log": 1,
     "journal.raft.membership": 1,
     "journal.raft.messages": 0,
-    "journal.raft.observer": 1,
+    "journal.raft.puller": 1,
     "journal.raft.outdated": 1,
     "journal.raft.progress": 1,
     "journal.raft.quorum": 1,

@@ -190,12 +190,20 @@ class Nemesis:
         return True
 
     def _members(self, node: Node) -> bool:
-        """An administrator changes who belongs to the cluster, or what one of them is."""
+        """An administrator changes who belongs to the cluster, or what one of them is; some do not wait for the end of
+        one change before they ask for the next."""
         leaders = self._world.leaders()
         if not leaders:
             return False
-        leader, draw = self._random.choice(leaders), self._random.random()
-        names = list(self._world.nodes)
+        leader = self._random.choice(leaders)
+        for _ in range(self._random.choice((1, 1, 1, 3))):
+            self._change(leader, node)
+        return True
+
+    def _change(self, leader: Node, node: Node) -> None:
+        draw = self._random.random()
+        # To shrink needs no newcomers, so that it is joint at once.
+        names = list(leader.core.configuration.voters if self._random.random() < 0.4 else self._world.nodes)
         if draw < 0.6:
             size = self._random.randint(1, min(5, len(names)))
             leader.change(tuple(sorted(self._random.sample(names, size))))
@@ -203,7 +211,6 @@ class Nemesis:
             leader.change(leader.core.configuration.voters)
         else:
             leader.convert(node.name, self._random.choice(("voter", "observer", "none", "preferred")))
-        return True
 
     # Disks
 

@@ -49,6 +49,7 @@ class Seen:
     last: Index = Index(0)
     """The end of a leader's log."""
     configuration: Configuration | None = None
+    configuration_index: Index = Index(0)
     machine_index: Index = Index(0)
     machine_digest: int = 0
 
@@ -137,6 +138,7 @@ class Ghost:
             self._on_commit(seen, core, leading)
         if state.configuration is not seen.configuration:
             self._on_configuration(seen, state.configuration)
+            seen.configuration_index = state.configuration_index
         seen.term, seen.commit, seen.applied, seen.leading = term, commit, state.applied, leading
 
     # Terms, votes, logs
@@ -263,9 +265,15 @@ class Ghost:
     # Configurations
 
     def _on_configuration(self, seen: Seen, configuration: Configuration) -> None:
-        """I9: what a leader goes over to cannot decide beside what it had. Others may skip steps, or go back."""
+        """I9: what a leader goes over to cannot decide beside what it had, and newcomers have at least the entry that
+        named them. Others may skip steps, or go back."""
         if seen.leading and seen.configuration and not quorums_meet(seen.configuration, configuration):
             broken("I9", f"{seen.name} goes from {seen.configuration} to {configuration}: they can decide apart")
+        if seen.leading and seen.configuration and configuration.outgoing:
+            for name in sorted(set(configuration.voters).intersection(seen.configuration.learners)):
+                image = self.seen[name].image
+                if max(image.last_index, image.mark) < seen.configuration_index:
+                    broken("I9", f"{name} gets a vote before it has the log up to {seen.configuration_index}")
         seen.configuration = configuration
 
     def _on_committed_configuration(self, entry: Entry) -> None:

@@ -54,7 +54,8 @@ class Image:
             at = bisect_left(self.lasts, first)
             removed = self.entries[at:]
             del self.entries[at:], self.lasts[at:]
-            self.mark = min(self.mark, Index(first - 1))
+            if not self.withheld_until:  # as the store does: until then it says what was promised
+                self.mark = min(self.mark, Index(first - 1))
         previous = self.last
         for entry in entries:
             assert entry.first == self.last_index + 1, (entry.first, self.last_index)

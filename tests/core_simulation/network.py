@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
-from journal.raft.messages import Append, AppendReply, Heartbeat, HeartbeatReply, Message
+from journal.raft.messages import Append, AppendReply, Heartbeat, HeartbeatReply, Message, VoteRequest
 from journal.values import NodeId
 from tests.core_simulation.plan import Fault, Plan
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 REMEMBERED = 16
 """Messages of a link that may come again; as many again of those that are rare."""
 
+POISON = 2**63 - 1
+"""The largest that the wire carries."""
 COMMON = (Append, AppendReply, Heartbeat, HeartbeatReply)
 
 
@@ -52,15 +55,15 @@ class Network:
         self._random = Random(f"{plan.seed}/network")
         self._draw = self._random.random
         self._loss, self._doubles, self._reorders = plan.loss, plan.doubles, plan.reorders
-        self._replays = plan.replays
+        self._replays, self._poisons = plan.replays, plan.poisons
         self._delay_least, self._delay_rate = plan.delay_least, 1 / plan.delay_mean
         names = tuple(names)
         self._links = {(a, b): Link(a, b) for a in names for b in names if a != b}
-        self.quiet = not (plan.loss or plan.doubles or plan.reorders or plan.replays)
+        self.quiet = not (plan.loss or plan.doubles or plan.reorders or plan.replays or plan.poisons)
 
     def calm(self) -> None:
         """From now on links only delay, and briefly."""
-        self._loss = self._doubles = self._reorders = self._replays = 0.0
+        self._loss = self._doubles = self._reorders = self._replays = self._poisons = 0.0
         self._delay_rate = 1 / 0.001
         self.quiet = True
 
@@ -101,6 +104,9 @@ class Network:
                 count(Fault.REPLAY.value)
                 self._post(link, self._random.choice(old), in_order=False)
             (link.old if isinstance(message, COMMON) else link.rare).append(message)
+        if self._poisons and draw() < self._poisons:
+            count(Fault.POISON.value)
+            self._post(link, self._poisoned(message), in_order=False)
         if self._loss and draw() < self._loss:
             count(Fault.LOSS.value)
             return
@@ -112,6 +118,11 @@ class Network:
         if self._doubles and draw() < self._doubles:
             count(Fault.DOUBLE.value)
             self._post(link, message, in_order=False)
+
+    def _poisoned(self, message: Message) -> Message:
+        """As the message, but for one number that is larger than any honest one (RELIABILITY 11)."""
+        field = self._random.choice(("last_index", "last_term", "term")) if type(message) is VoteRequest else "term"
+        return replace(message, **{field: POISON})
 
     def _post(self, link: Link, message: Message, *, in_order: bool) -> None:
         at = self._world.now + self._delay_least + self._random.expovariate(self._delay_rate)

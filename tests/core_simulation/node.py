@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from journal.errors import Busy, ChangeRefused, NotLeader
 from journal.raft.core import Core, CoreConfig
 from journal.raft.log import Log
-from journal.raft.messages import Message, SnapshotChunk, SnapshotReply
+from journal.raft.messages import Message, PullRequest, SnapshotChunk, SnapshotReply
 from journal.raft.ready import Ready
 from journal.values import Configuration, Entry, HardState, NodeId, SnapshotMeta
 from tests.core_simulation.image import Image
@@ -79,6 +79,8 @@ class Node:
         self._taking: SnapshotMeta | None = None
         """A snapshot of the own machine on its way to the disk."""
         self._timer_at = float("inf")
+        self._configured: Configuration | None = None
+        """The configuration that the world was last told of."""
         self._disk_job = 0
         """Which write or installation the disk is busy with."""
 
@@ -219,7 +221,7 @@ class Node:
     def _update_voters(self, voters: tuple[NodeId, ...]) -> None:
         try:
             self.core.update_voters(self.core.configuration.voters, voters, {}, self.now)
-        except (ChangeRefused, NotLeader):
+        except (Busy, ChangeRefused, NotLeader):
             self.world.count("change refused")
         else:
             self.world.count("change of voters")
@@ -230,7 +232,7 @@ class Node:
                 self.core.set_preferred_leader(node, self.now)
             else:
                 self.core.convert_role(node, role, "", self.now)
-        except (ChangeRefused, NotLeader):
+        except (Busy, ChangeRefused, NotLeader):
             self.world.count("change refused")
         else:
             self.world.count(f"to {role}")
@@ -263,6 +265,9 @@ class Node:
             observe(self.name, core)
             self._do(ready)
             observe(self.name, core)
+        if core.configuration is not self._configured:
+            self._configured = core.configuration
+            self.world.name(core.configuration, core.configuration_index)
         if self._restoring is not None and not self._writes and not self._installing:
             self._install()
         at = core.deadline / self._rate
@@ -316,12 +321,26 @@ class Node:
         world = self.world
         send, check = world.network.send, world.ghost.on_send
         for to, message in messages:
+            if isinstance(message, PullRequest) and not self.belongs():
+                continue
             if self.fuse:
                 self._burn()
             check(self.name, self.core, to, message)
             if world.tracing:
                 world.trace(self.name, "sends", to, message)
             send(self.name, to, message)
+
+    def belongs(self) -> bool:
+        """Whether this node is a member as far as it knows, or was made one since.
+
+        In production nobody speaks with others, and whoever learns that it was removed stops: none of them pulls.
+        """
+        core, name = self.core, self.name
+        return (
+            name in core.configuration.members
+            or name in core.committed_configuration.members
+            or core.commit < self.world.named.get(name, 0)
+        )
 
     def _burn(self) -> None:
         if self.fuse:

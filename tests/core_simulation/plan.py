@@ -15,13 +15,14 @@ from journal.limits import Limits, Timing
 
 
 class Fault(Enum):
-    """Everything that may go wrong. The first five happen to messages, the rest to nodes, links and disks."""
+    """Everything that may go wrong. The first six happen to messages, the rest to nodes, links and disks."""
 
     LOSS = "loss"
     SLOW_LINK = "slow link"
     DOUBLE = "double"
     REORDER = "reorder"
     REPLAY = "replay"
+    POISON = "poison"
     ISOLATE = "isolate"
     LEADER_ALONE = "leader alone"
     HALVES = "halves"
@@ -42,7 +43,7 @@ class Fault(Enum):
     MEMBERS = "members"
 
 
-MESSAGE_FAULTS = (Fault.LOSS, Fault.SLOW_LINK, Fault.DOUBLE, Fault.REORDER, Fault.REPLAY)
+MESSAGE_FAULTS = (Fault.LOSS, Fault.SLOW_LINK, Fault.DOUBLE, Fault.REORDER, Fault.REPLAY, Fault.POISON)
 EVENT_FAULTS = tuple(fault for fault in Fault if fault not in MESSAGE_FAULTS and fault is not Fault.CLOCK_RATE)
 SIZES = (1, 2, 3, 3, 3, 3, 3, 3, 4, 5, 5, 7)
 
@@ -67,6 +68,7 @@ class Plan:
     doubles: float
     reorders: float
     replays: float
+    poisons: float
     delay_least: float
     delay_mean: float
     write_mean: float
@@ -112,6 +114,7 @@ def draw_plan(seed: int, only: frozenset[Fault] | None = None) -> Plan:
         doubles=drawn(Fault.DOUBLE, (0.01, 0.1), 0.0),
         reorders=drawn(Fault.REORDER, (0.05, 1.0), 0.0),
         replays=drawn(Fault.REPLAY, (0.01, 0.05), 0.0),
+        poisons=drawn(Fault.POISON, (0.002, 0.02), 0.0),
         delay_least=random.choice((0.0001, 0.0005)),
         delay_mean=drawn(Fault.SLOW_LINK, (0.01, 0.05, 0.1), 0.0005),
         write_mean=drawn(Fault.SLOW_DISK, (0.02, 0.1), random.choice((0.0002, 0.002))),

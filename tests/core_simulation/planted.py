@@ -9,21 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
-from journal.raft import core, leader, quorum
+from journal.raft import core, leader, membership, quorum, voter
 from journal.raft.core import Core
 from journal.raft.follower import Follower
 from journal.raft.leader import Leader
 from journal.raft.log import Log
-from journal.raft.messages import AppendReply, VoteReply, VoteRequest
+from journal.raft.messages import FROM_LEADERS, Append, AppendReply, Message, VoteReply, VoteRequest
 from journal.raft.progress import Progress
 from journal.raft.quorum import VoteResult
 from journal.raft.ready import ReadGrant
 from journal.raft.state import State
-from journal.values import Entry, HardState, Index, NodeId, SnapshotMeta, Term
+from journal.values import Configuration, Entry, HardState, Index, NodeId, SnapshotMeta, Term
+from tests.core_simulation.image import Image
 from tests.core_simulation.node import Node
 
 
@@ -239,6 +240,89 @@ def _withholds_until_committed(self: State) -> bool:
     return self.withheld > 0
 
 
+# Members
+
+
+def _joint_at_once(present: Configuration) -> Configuration:
+    """What the change is to end with, without the joint configuration in between."""
+    return membership._trimmed(replace(present, voters=present.target, learners=(), target=()))
+
+
+def _present_always(self: membership.Membership) -> Configuration:
+    return self._state.configuration
+
+
+def _forgotten(self: Image, after: Index) -> list[Entry]:
+    """The log's changes of members are forgotten in a restart: an old file is believed."""
+    return []
+
+
+_advance = membership.Membership.advance
+
+
+def _advance_only_its_own(self: membership.Membership, learners: Callable[[NodeId], Progress]) -> None:
+    if self._state.configuration_index >= self._first_index:
+        _advance(self, learners)
+
+
+def _learners_counted(configuration: Configuration, value_of: Callable[[NodeId], int]) -> int:
+    half = tuple(sorted({*configuration.voters, *configuration.learners}))
+    value = quorum._majority_value(half, value_of)
+    return min(value, quorum._majority_value(configuration.outgoing, value_of)) if configuration.outgoing else value
+
+
+_grants = voter.grants
+
+
+def _grants_as_voter(state: State, candidate: NodeId, request: VoteRequest) -> bool:
+    """A node without a say by its own configuration refuses its vote."""
+    return state.voter and _grants(state, candidate, request)
+
+
+def _only_those_with_a_say(self: State) -> bool:
+    return self.configuration.has_say(self.me) and self.able and self.restoring is None and not self.withholds()
+
+
+def _pulls_only(self: Core) -> bool:
+    return self._leader is None and self._state.pulls_only
+
+
+def _strangers_are_not_heard(self: Core, stranger: NodeId, message: Message) -> bool:
+    return isinstance(message, FROM_LEADERS) or (self._leader is not None and self._leader.lets_go(stranger))
+
+
+_make_append = Leader._make_append
+
+
+def _append_from_zero(self: Leader, progress: Progress, commit: Index) -> Append | None:
+    """What is cut away counts as an entry of term 0."""
+    log = self._state.log
+    if progress.next > log.start.index or log.start.index == log.last_index:
+        return _make_append(self, progress, commit)
+    part = log.read(Index(log.start.index + 1), self._state.limits.append_bytes_max)
+    return Append(self._state.term, part.previous_index, Term(0), 0, commit, part.entries)
+
+
+_on_vote_request = Core._on_vote_request
+_on_saved = Core.saved
+
+
+def _vote_seen_when_saved(self: Core, number: int, now: float) -> None:
+    _on_saved(self, number, now)
+    if self._hard_state_is_durable(number):
+        self.written = (self._state.term, self._state.vote)  # type: ignore[attr-defined]
+
+
+def _vote_before_it_is_saved(self: Core, candidate: NodeId, request: VoteRequest) -> None:
+    """Two requests are handled side by side: the second finds that the first one's vote is not written yet."""
+    state = self._state
+    given = (state.term, state.vote)
+    unseen = given != getattr(self, "written", given)
+    if unseen and not request.pre and request.term == state.term and state.vote != state.me:
+        state.vote = None
+    _on_vote_request(self, candidate, request)
+
+
 PLANTED = (
     Planted("two votes in one term", ("I2",), ((core, "grants", _grants_again),)),
     Planted("a vote without a look at the logs", ("I4", "I5", "I7"), ((core, "grants", _grants_unseen),)),
@@ -275,12 +359,56 @@ PLANTED = (
         ("I6", "I7", "I10"),
         ((Follower, "overtakes", _no), (Core, "begin_restore", _restore_always), (Core, "restored", _restored_anyhow)),
     ),
-    Planted("a lost tail and still a vote", ("I4", "I5", "I7"), ((State, "withholds", _no),)),
+    Planted("a lost tail and still a vote", ("I4", "I5", "I7"), ((State, "withholds", _no),), rare=True),
+    Planted(
+        "two requests for a vote at the same time",
+        ("I2",),
+        ((Core, "_on_vote_request", _vote_before_it_is_saved), (Core, "saved", _vote_seen_when_saved)),
+    ),
+    Planted("a change without the joint configuration", ("I9",), ((membership, "_joint", _joint_at_once),)),
+    Planted(
+        "numbers larger than any honest one",
+        ("AssertionError",),
+        ((core, "CEILING", 2**64), (core, "is_absurd", _no)),
+    ),
+    Planted(
+        "a change on top of one that is not committed",
+        ("I4", "I5", "I7"),
+        ((membership.Membership, "_present", _present_always),),
+        rare=True,
+    ),
+    Planted("an old file of members is believed", ("I1", "I7", "I9"), ((Image, "configurations", _forgotten),)),
+    Planted(
+        "a joint configuration that nobody leaves",
+        ("liveness",),
+        ((membership.Membership, "advance", _advance_only_its_own),),
+    ),
+    Planted("newcomers vote before they have caught up", ("I9",), ((membership.Membership, "_has_caught_up", _yes),)),
+    Planted("a removed leader stays", ("liveness",), ((Leader, "_must_retire", _no),)),
+    Planted(
+        "learners count",
+        ("I1", "I7"),
+        ((quorum, "quorum_value", _learners_counted), (leader, "quorum_value", _learners_counted)),
+    ),
+    Planted("a promoted learner refuses its vote", ("liveness",), ((core, "grants", _grants_as_voter),), rare=True),
+    Planted(
+        "one that leaves never campaigns", ("liveness",), ((State, "may_campaign", _only_those_with_a_say),), rare=True
+    ),
+    Planted("nobody tells those who were away", ("liveness",), ((Core, "_pulls", _pulls_only),)),
+    Planted("a removed node is not answered", ("liveness",), ((Core, "_may_be_newer", _strangers_are_not_heard),)),
+    Planted(
+        "the term of what is cut away is 0", ("liveness",), ((Leader, "_make_append", _append_from_zero),), rare=True
+    ),
     Planted("nobody campaigns", ("liveness",), ((Follower, "election_due", _wait_for_ever),)),
     Planted("what was sent once is never sent again", ("liveness",), ((Progress, "give_up_waiting", _no),)),
     Planted("a leader nobody answers leads on", ("liveness",), ((Leader, "_quorum_is_heard", _yes),)),
     Planted("a stuck disk leads on", ("liveness",), ((Leader, "_disk_is_stuck", _no),)),
-    Planted("a refilled node waits for a commit", ("liveness",), ((State, "withholds", _withholds_until_committed),)),
+    Planted(
+        "a refilled node waits for a commit",
+        ("liveness",),
+        ((State, "withholds", _withholds_until_committed),),
+        rare=True,
+    ),
     Planted(
         "terms without end",
         ("liveness", "stability"),

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
+from journal.raft.core import Core
 from journal.raft.ready import Role
-from journal.record import decode_configuration
-from journal.values import Index
+from journal.values import Configuration
 from tests.core_simulation.faults import Nemesis
 from tests.core_simulation.ghost import Broken, broken, is_quorum
 from tests.core_simulation.load import Load
@@ -120,7 +120,7 @@ def _heal(world: World) -> list[Node] | None:
             healed.append(node)
         sound = {node.name for node in healed if not node.image.withheld_until}
         enough = enough or all(is_quorum(configuration, sound) for configuration in world.configurations())
-    if not enough or _newest_has_no_say(healed):
+    if not enough:
         return None
     world.calm = True
     world.network.calm()
@@ -136,24 +136,6 @@ def _heal(world: World) -> list[Node] | None:
         else:
             _break_for_ever(world, node, random.choice(("down", "cut off", "paused", "deaf", "mute", "hung disk")))
     return healed
-
-
-def _newest_has_no_say(healed: list[Node]) -> bool:
-    """Whether the newest log of all ends a configuration in which its owner has no say.
-
-    The owner does not campaign then, and the others cannot win against its log while they need its vote: the
-    thesis (4.2.2) would let it campaign. Nothing is lost, but it takes another node to go on.
-    """
-    logs = [(node.image.last.term, node.image.last_index, node) for node in healed]
-    newest = max((term, index) for term, index, _ in logs)
-    owners = [node for term, index, node in logs if (term, index) == newest]
-    return not any(_has_say(node) for node in owners)
-
-
-def _has_say(node: Node) -> bool:
-    changes = node.image.configurations(Index(0))
-    base = node.image.snapshot.configuration if node.image.snapshot else node.world.configuration
-    return (decode_configuration(changes[-1]) if changes else base).has_say(node.name)
 
 
 def _break_for_ever(world: World, node: Node, how: str) -> None:
@@ -196,15 +178,38 @@ def _works(world: World, healed: list[Node], load: Load) -> bool:
     core, before = leader.core, world.ghost.grants
     load.read_from(leader)
     world.run_until(world.now + STEP_SECONDS)
-    last, present = core.last_index, core.configuration
-    # One that was made an observer while it was away may not know, and nobody goes and tells it.
-    observing = {node.name for node in healed if node.core.role is Role.OBSERVER}.intersection(present.observers)
-    taking_part = [node for node in healed if node.name in present.receivers or node.name in observing]
     return (
         _leader_of(healed) is leader
         and world.ghost.grants > before
-        and all(node.core.applied == last == node.core.commit for node in taking_part)
+        and _is_settled(leader, healed)
+        and all(_knows(node, core) for node in _findable(healed, core.configuration))
     )
+
+
+def _is_settled(leader: Node, healed: list[Node]) -> bool:
+    """Whether nothing that was begun is left half done; newcomers that stay broken may be waited for for ever."""
+    present = leader.core.configuration
+    if present.changing:
+        return bool(present.learners) and not set(present.learners) <= {node.name for node in healed}
+    return leader.name in present.voters
+
+
+def _knows(node: Node, leader: Core) -> bool:
+    """Whether a node is where its leader is; one that was removed need know no more than that."""
+    core = node.core
+    if node.name not in leader.configuration.members:
+        return node.name not in core.committed_configuration.members and core.role is not Role.CANDIDATE
+    return core.applied == core.commit == leader.last_index and core.role is not Role.CANDIDATE
+
+
+def _findable(healed: list[Node], present: Configuration) -> list[Node]:
+    """Everybody but those who know only nodes that are broken or as lost as they are: no rule can help them."""
+    found = {node.name for node in healed if node.name in present.receivers}
+    before = 0
+    while before < len(found):
+        before = len(found)
+        found |= {node.name for node in healed if found.intersection(node.core.configuration.members)}
+    return [node for node in healed if node.name in found]
 
 
 def _leader_of(healed: list[Node]) -> Node | None:

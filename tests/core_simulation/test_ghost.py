@@ -244,6 +244,20 @@ def test_configurations_that_can_decide_apart_break_i9(stage: Stage) -> None:
         stage.ghost.observe(N1, core)
 
 
+def test_a_newcomer_that_votes_before_it_has_the_log_breaks_i9(stage: Stage) -> None:
+    stage.ghost.add(NAMES[3], Image())
+    core = stage.lead(N1, 2)
+    state = core._state
+    state.configuration, state.configuration_index = (
+        Configuration(NAMES[:3], learners=NAMES[3:4], target=NAMES[:4]),
+        Index(2),
+    )
+    stage.ghost.observe(N1, core)
+    state.configuration, state.configuration_index = Configuration(NAMES[:4], outgoing=NAMES[:3]), Index(3)
+    with breaks("I9", "n4 gets a vote before it has the log up to 2"):
+        stage.ghost.observe(N1, core)
+
+
 @pytest.mark.parametrize(
     ("one", "other", "meet"),
     [

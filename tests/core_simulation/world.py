@@ -16,7 +16,7 @@ from zlib import crc32
 from journal.raft.messages import Message
 from journal.raft.ready import Role
 from journal.record import decode_configuration
-from journal.values import Configuration, NodeId
+from journal.values import Configuration, Index, NodeId
 from tests.core_simulation.ghost import Ghost
 from tests.core_simulation.network import Link, Network
 from tests.core_simulation.node import Node
@@ -40,14 +40,14 @@ class World:
         """No more faults, and nobody comes back by himself."""
         self.configuration = _configuration(plan)
         """What the cluster begins with."""
+        self.named = dict.fromkeys(self.configuration.members, Index(0))
+        """Everybody whom a configuration has named, and the index of the newest that did."""
         self.ghost = Ghost(self.configuration)
         self.tracing = echo is not None
         self._echo = echo
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._random = Random(f"{plan.seed}/world")
-        self.configuration = _configuration(plan)
         self.nodes: dict[NodeId, Node] = {}
-        """What the cluster begins with."""
         names = tuple(NodeId(f"n{number + 1}") for number in range(plan.voters + plan.learners + plan.spares))
         self.network = Network(self, plan, names, self._arrive)
         for name in names:
@@ -92,6 +92,11 @@ class World:
             if node.up and node.core.configuration_index > self.ghost.configuration_index:
                 found.append(node.core.configuration)
         return found + [Configuration(one.target, outgoing=one.voters) for one in found if one.target]
+
+    def name(self, configuration: Configuration, index: Index) -> None:
+        """A node has this configuration from now on."""
+        for member in configuration.members:
+            self.named[member] = max(index, self.named.get(member, index))
 
     def crash(self, node: Node, down_seconds: float | None) -> None:
         """A node crashes, and comes back after `down_seconds` unless that is None."""

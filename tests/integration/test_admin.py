@@ -101,6 +101,15 @@ async def test_voters_are_removed_and_the_rest_goes_on(tmp_path: Path) -> None:
         assert result.exit_code == 1 and "n9 is not a voter" in result.output
 
 
+async def test_changes_asked_for_at_the_same_time_wait_for_one_another(tmp_path: Path) -> None:
+    """A second change may only begin when the first is committed; nobody should have to try again for that."""
+    async with running_cluster(tmp_path, 3) as cluster:
+        await cluster.leader()
+        async with connect(cluster.url) as client:
+            asked = (client.admin.set_preferred_leader(name) for name in ("n0", "n1", "n2"))
+            assert len(set(await asyncio.gather(*asked))) == 3
+
+
 async def test_a_cluster_of_one_grows_to_three_with_one_command(tmp_path: Path) -> None:
     """The newcomers catch up, then both halves decide, then three vote; the command tells how far it is."""
     cluster = Cluster(tmp_path, 3, LIMITS, DEFAULT_TIMING)

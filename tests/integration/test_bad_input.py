@@ -154,7 +154,9 @@ async def test_new_sessions_are_turned_away_while_too_much_waits(tmp_path: Path)
     """Nothing may grow without end while the cluster has no leader to give it to."""
     async with Node.single(tmp_path) as node, node.client() as witness:
         assert node._server is not None
-        node._server.requests.arrivals._opening.update({b"%d" % number: (None, 10_000) for number in range(ARRIVALS_MAX)})
+        node._server.requests.arrivals._opening.update(
+            {b"%d" % number: (None, 10_000) for number in range(ARRIVALS_MAX)}
+        )
         async with raw(node, PREFACE, HELLO) as late:
             answer = await late.next()
             assert answer is not None and answer[0] == Busy.code

@@ -127,3 +127,27 @@ async def test_an_observer_serves_reads_writes_watches_and_sessions(tmp_path: Pa
             assert await other.exists("/mine") is None
         leader.administer(lambda core, now: core.convert_role(NodeId("o1"), "voter", addresses["o1"], now))
         await until(lambda: replica_of(observer).core.role.value == "follower", "o1 votes")
+
+
+async def test_a_voter_made_an_observer_while_it_was_down_comes_back_as_one(tmp_path: Path) -> None:
+    """Nobody sends it the log any more and nobody gives it a vote: it asks the others what was committed."""
+    async with running_cluster(tmp_path, 3) as cluster:
+        leader = await cluster.leader()
+        away = (leader + 1) % 3
+        await cluster.stop(away)
+        core = replica_of(cluster.nodes[leader]).core
+        replica_of(cluster.nodes[leader]).administer(
+            lambda core, now: core.convert_role(NodeId(f"n{away}"), "observer", "", now)
+        )
+        await until(lambda: core.committed_configuration.observers == (f"n{away}",), "the configuration")
+        await until(lambda: not core.configuration.changing, "the change is over")
+        async with connect(cluster.url) as client:
+            await client.create("/a", b"1")
+        node = await cluster.start(away)
+        await until(lambda: replica_of(node).core.role.value == "observer", "it observes")
+        host, port = node.client_address
+        async with connect(f"jkcs://{host}:{port}") as client:
+            assert (await client.get("/a"))[0] == b"1"
+            assert await client.set("/a", b"2")
+            assert (await client.get("/a", read="local"))[0] == b"2"
+        assert core.role.value == "leader"

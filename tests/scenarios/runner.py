@@ -42,7 +42,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from journal.errors import ChangeRefused, NotLeader
+from journal.errors import Busy, ChangeRefused, NotLeader
 from journal.limits import Limits
 from journal.raft.messages import (
     Append,
@@ -180,7 +180,7 @@ class Story:
     def _change(self, node: Node, ask: Callable[[], Index]) -> None:
         try:
             self.shown.append(f"index {ask()}")
-        except (ChangeRefused, NotLeader) as error:
+        except (Busy, ChangeRefused, NotLeader) as error:
             self.shown.append(f"refused: {error}")
         node.run()
 
@@ -231,7 +231,7 @@ class Story:
 
     def do_campaign(self, name: str) -> None:
         node = self._node(name)
-        self.cluster.now = max(self.cluster.now, node.core.deadline)
+        self.cluster.now = max(self.cluster.now, node.core._election_at())
         node.core.tick(self.cluster.now)
         node.run()
 

@@ -67,6 +67,7 @@ class Load(Protocol):
     watch_logs: dict[Process, WatchLog]
     observer: WorldObserver
     history_events: int
+    write_bytes: tuple[int, ...]
 
     def now(self) -> float: ...
 

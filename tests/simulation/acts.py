@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from journal.errors import ChangeRefused, DiskFailed, NotLeader
+from journal.errors import Busy, ChangeRefused, DiskFailed, NotLeader
 from journal.replica import Replica
+from journal.storage.metadata import MARK_NAME
 from journal.values import NodeId
 from tests.simulation import partitions
 from tests.simulation.crash_points import NAMES
@@ -27,7 +28,7 @@ FULL_DISK_SECONDS_MEAN = 1.5
 UNREADABLE_MAX = 3
 CRASH_POINT_AHEAD_MAX = 40
 CRASH_LOOP_MAX = 6
-ARMED = 3
+ARMED = 4
 CRASH_LOOP_SECONDS_MEAN = 0.15
 CLOCK_JUMP_MS_MAX = 86_400_000
 STROBES = 30
@@ -203,8 +204,9 @@ def _crash_point(chaos: Chaos) -> bool:
     """Crash at a named place, or between two particular operations on a disk."""
     if chaos.chance.random() < 0.8:
         points = chaos.world.crash_points
-        # One that is certain to come again, and a few of which nobody knows.
-        for name in (chaos.chance.choice(points.rarest() or NAMES), *chaos.chance.sample(NAMES, ARMED)):
+        # One that is certain to come again, and a few of which this is the seed to come to them.
+        agenda = chaos.plan.agenda
+        for name in (chaos.chance.choice(points.rarest() or NAMES), *chaos.chance.sample(agenda, ARMED)):
             chaos.note(f"armed: {name}")
             points.arm(name)
         return True
@@ -314,6 +316,16 @@ def _rot_snapshot(chaos: Chaos) -> bool:
     return _rot(chaos, "snap-")
 
 
+def _lost_mark(chaos: Chaos) -> bool:
+    return _rot(chaos, MARK_NAME)
+
+
+def _lost_tail(chaos: Chaos) -> bool:
+    """A server is ended, and the end of its log, which its disk had promised to keep, is gone."""
+    machine = chaos.running_machine()
+    return machine is not None and chaos.world.lose_tail(machine, chaos.chance)
+
+
 def _rot(chaos: Chaos, prefix: str) -> bool:
     """A server is ended, and a bit of its log or of a snapshot flips before it is back."""
     machine = chaos.running_machine()
@@ -345,11 +357,17 @@ def _clock_strobe(chaos: Chaos) -> bool:
 
 
 def _transfer(chaos: Chaos) -> bool:
-    """The leader is asked to hand over, without being stopped."""
+    """The leader is asked to hand over, without being stopped; now and then to one whom it, or nobody, can hear."""
     leader = chaos.leader()
     if leader is None or leader.server is None or leader.process is None:
         return False
-    chaos.world.loop.enter(leader.process, leader.server.replica.hand_over)
+    replica = leader.server.replica
+    chaos.world.loop.enter(leader.process, replica.hand_over)
+    heir = replica.core._leader._transferee if replica.core._leader is not None else None
+    if heir is not None and chaos.chance.random() < 0.4:
+        deaf = [leader.name] if chaos.chance.random() < 0.5 else [name for name in chaos.servers() if name != heir]
+        chaos.note(f"{heir} is not heard by {','.join(deaf)}")
+        chaos.cut([(str(heir), other) for other in deaf], chaos.for_some_time())
     return True
 
 
@@ -394,7 +412,7 @@ def _administer(chaos: Chaos, leader: Machine, change: Callable[[Replica, float]
     def act() -> None:
         try:
             change(replica, chaos.world.loop.time())
-        except (ChangeRefused, NotLeader) as error:
+        except (Busy, ChangeRefused, NotLeader) as error:
             chaos.world.trace.add(leader.name, f"refuses a change: {error}")
         replica.kick()
 
@@ -434,6 +452,8 @@ ACTS: dict[str, Act] = {
     "disk_full": _disk_full,
     "rot_log": _rot_log,
     "rot_snapshot": _rot_snapshot,
+    "lost_tail": _lost_tail,
+    "lost_mark": _lost_mark,
     "clock_jump": _clock_jump,
     "clock_strobe": _clock_strobe,
     "transfer": _transfer,

@@ -74,7 +74,15 @@ HOOKS = {
 _OTHER = ("apply", "reply.client")
 STEPS = (*DISK_STEPS, *_SEND, *HOOKS, *_OTHER)
 NAMES = (*(f"{step}.{side}" for step in STEPS for side in ("before", "after")), "commit.advance", "start.recovered")
-FIRST_START = tuple(name for name in NAMES if name.startswith(("meta.create", "meta.rename", "mark.create")))
+AROUND_SNAPSHOTS = tuple(
+    name
+    for name in NAMES
+    if name.startswith(("snap.", "received.", "leftover.", "log.cut", "segment.re", "wal.re", "wal.names", "transfer."))
+)
+"""What happens while a server that is far behind is brought back."""
+FIRST_START = tuple(
+    name for name in NAMES if name.startswith(("meta.create", "meta.rename", "meta.names", "mark.create", "mark.names"))
+)
 """Reached once in the life of a machine, so they are armed before it begins."""
 
 

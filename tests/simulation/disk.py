@@ -16,6 +16,8 @@ from tests.simulation.loop import Ended
 
 SECTOR_BYTES = 512
 CAPACITY_BYTES = 1 << 30
+WRITE_BACK_RATE = 0.1
+"""How often what nobody syncs has reached the disk by itself before the next such write."""
 
 
 @dataclass(eq=False, slots=True)
@@ -104,6 +106,8 @@ class SimDisk:
 
     def poke(self, name: str, offset: int, data: bytes) -> None:
         self._write("poke", name, offset, data)
+        if self._chance.random() < WRITE_BACK_RATE:
+            self.write_back(name)
 
     def sync(self, name: str) -> None:
         self._change("sync", name)
@@ -232,6 +236,29 @@ class SimDisk:
         if file.cached is not file.durable and at < len(file.cached):
             file.cached[at] ^= bit
         return True
+
+    def lose_tail(self, name: str, least: int, size: int) -> bool:
+        """Lose up to `size` of the last bytes of a file, whoever promised to keep them; none of the first `least`.
+
+        What was last written to other files is safe. False when there is nothing to lose.
+        """
+        file = self._durable_names.get(name)
+        end = 0 if file is None else len(file.durable.rstrip(b"\0"))
+        if file is None or end <= least:
+            return False
+        start = max(least, end - size)
+        for image in (file.durable, file.cached):
+            _put(image, start, bytes(min(end, len(image)) - start))
+        return True
+
+    def write_back(self, name: str) -> None:
+        """What is only in the cache of a file reaches the disk by itself, as it does after some seconds."""
+        file = self._names.get(name)
+        if file is not None:
+            for offset, data in file.unsynced:
+                _put(file.durable, offset, data)
+            file.unsynced.clear()
+            file.size_durable = True
 
     # Inside.
 

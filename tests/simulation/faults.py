@@ -18,7 +18,7 @@ from tests.simulation.partitions import Ways, against_the_rest
 from tests.simulation.plan import EVENT_FAULTS, Plan
 from tests.simulation.world import Machine, World
 
-ABANDONED = ("down", "cut off", "does not hear", "stands still", "hangs")
+ABANDONED = ("down", "cut off", "does not hear", "does not hear the leader", "stands still", "hangs")
 """What becomes of a server that is not healed."""
 FOR_EVER_SECONDS = 1e6
 
@@ -131,6 +131,10 @@ class Faults:
         """The servers that must come right in the end: those that were healed and did not refuse their disk."""
         return [machine for machine in self._healed if not machine.wrecked]
 
+    def leader(self) -> Machine | None:
+        """Who leads; the newest of several."""
+        return self._chaos.leader()
+
     def begin(self) -> None:
         """Turn on what is there all the time."""
         links, plan = self._world.links, self._plan
@@ -149,7 +153,7 @@ class Faults:
         if "delay" in plan.faults:
             self._world.faults["delay"] += 1
         if "crash_point" in plan.faults:
-            self._world.crash_points.arm(self._world.chance.stream("first start").choice(FIRST_START))
+            self._world.crash_points.arm(FIRST_START[plan.seed % len(FIRST_START)])
 
     async def rage(self, seconds: float) -> None:
         """Let faults happen for some time."""
@@ -219,12 +223,18 @@ class Faults:
         world = self._world
         machine.abandoned = True
         fate = world.chance.stream(f"fate/{machine.name}").choice(ABANDONED)
+        leader = self.leader()
+        if fate == "does not hear the leader" and leader not in self.core:
+            fate = "down"  # it might come to lead, and nothing would be wrong with that
         world.trace.add(machine.name, f"stays broken: {fate}")
         if fate == "down" or machine.process is None:
             world.crash(machine, power=True)
         elif fate == "cut off":
             for way in against_the_rest([machine.name], self._chaos.everybody()):
                 world.links.cut(*way)
+        elif fate == "does not hear the leader":
+            assert leader is not None
+            world.links.cut(leader.name, machine.name)
         elif fate == "does not hear":
             for server in self._chaos.servers():
                 if server != machine.name:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import heapq
+import inspect
 import itertools
 import sys
 import threading
@@ -349,6 +350,9 @@ class SimLoop(asyncio.BaseEventLoop):
         self._disposed = True
         for task in asyncio.all_tasks(self):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
+            coroutine = task.get_coro()
+            if inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                coroutine.close()  # its process ended before it began: nothing of it runs
         self._ready.clear()
         self._timers.clear()
         self.close()

@@ -18,15 +18,18 @@ from journal.storage.metadata import META_NAME, Metadata
 from journal.storage.store import Store
 from journal.values import Configuration, Entry, HardState, Index, NodeId
 from tests.simulation.checkers.answers import AnswerChecker
-from tests.simulation.checkers.bounds import STEPS_BETWEEN, bounds_of, check_bounds, check_office, check_owners
+from tests.simulation.checkers.bounds import STEPS_BETWEEN, Stall, bounds_of, check_bounds, check_office, check_owners
 from tests.simulation.checkers.durability import DurabilityChecker, DurableLog
 from tests.simulation.checkers.ghost import GhostTree
-from tests.simulation.checkers.raft import RaftChecker
+from tests.simulation.checkers.raft import Committed, RaftChecker
 from tests.simulation.checkers.recovery import SYNCS_BETWEEN, Owner, RecoveryChecker, torn_copy
 from tests.simulation.checkers.sessions import SessionChecker
+from tests.simulation.checkers.wire import Conversation
 from tests.simulation.crash_points import CrashPoints
+from tests.simulation.edge import machine_before, position_before
 from tests.simulation.loop import SimLoop
 from tests.simulation.reach import Reach
+from tests.simulation.streams import Connection
 from tests.simulation.trace import Trace, Violation
 
 if TYPE_CHECKING:
@@ -79,9 +82,13 @@ class CoreView:
         return self._core.last_index
 
     @property
-    def matches(self) -> tuple[int, ...]:
+    def durable(self) -> int:
+        return self._core.durable
+
+    @property
+    def matches(self) -> dict[object, int]:
         leader = self._core._leader
-        return () if leader is None else tuple([progress.match for progress in leader._in_order])
+        return {} if leader is None else {progress: progress.match for progress in leader._in_order}
 
     @property
     def heard_at(self) -> list[float]:
@@ -112,6 +119,7 @@ class WorldObserver:
         self._trace = trace
         self._views: dict[NodeId, CoreView] = {}
         self._steps: dict[NodeId, int] = {}
+        self._stalls: dict[NodeId, Stall] = {}
         self._machines: dict[NodeId, Machine] = {}
         self.reach: Reach
         self.crash_points: CrashPoints
@@ -122,6 +130,12 @@ class WorldObserver:
         """Whom to tell of the moments that are seen here. Before any server is started."""
         self.reach = reach
         self.crash_points = crash_points
+
+    def begin_before(self, edge: int) -> None:
+        """The log begins right before `edge`. Before any server is started."""
+        position = position_before(edge)
+        self.raft.begin(Committed(int(position.index), int(position.term)))
+        self.ghost.begin(machine_before(edge), position.stamp)
 
     def watch_disks(self, machines: dict[NodeId, Machine]) -> None:
         """Follow what becomes durable. Before any server is started."""
@@ -163,6 +177,15 @@ class WorldObserver:
 
         # Set on the instance: here a write is under way, which no later moment shows.
         machine.disk.sync = watched_sync  # type: ignore[method-assign]
+        rename = machine.disk.rename
+
+        def watched_rename(old: str, new: str) -> None:
+            cuts = new.startswith(LOG_PREFIX) and new in machine.disk.names()
+            rename(old, new)
+            if cuts and self.recovery.knows(machine.name):
+                self._safely(lambda: self._rehearse(machine.name))  # the log has become shorter
+
+        machine.disk.rename = watched_rename  # type: ignore[method-assign]
         machine.disk.on_durable = on_durable
         machine.disk.on_names = on_names
 
@@ -184,6 +207,7 @@ class WorldObserver:
         owner = Owner(server.store._metadata.identity, server.replica._limits, server.store.configuration)
         self.recovery.on_boot(machine.name, owner)
         self._steps[machine.name] = 0
+        self._stalls[machine.name] = Stall()
         self._stand_before_apply(machine.name, server.machine)
         self.crash_points.reach(machine.name, "start.recovered")
 
@@ -223,17 +247,33 @@ class WorldObserver:
             if leader is not None and leader.leads and leader.term == message.term:
                 self.durability.check_acknowledged_is(sender, message.match, to, leader.term_at(message.match))
 
+    def on_connection(self, connection: Connection) -> None:
+        talk = Conversation(f"{connection.client.name} at {connection.server.name}", self.ghost)
+        connection.on_sent = talk.on_sent
+        connection.on_written = lambda data: self._safely(lambda: talk.on_written(data))
+
     def _check_office(self, machine: Machine, view: CoreView) -> None:
         assert machine.server is not None and machine.process is not None
+        # A process that stood still has heard nobody, and is given its time again.
+        rate = machine.process.rate
+        timing = machine.server.replica._timing
+        awake = self._loop.now - max(machine.process.resumed_at, 0.0) > 2 * timing.election_timeout
+        has_peers = len(view.configuration.voters) > 1
+        self._stalls[machine.name].look(
+            machine.name,
+            view.leads and awake and has_peers,
+            view.durable,
+            view.last_index,
+            timing,
+            self._loop.now * rate,
+        )
         if view.leads:
-            # A process that stood still has heard nobody, and is given its time again.
-            rate = machine.process.rate
             heard_at = [max(heard, machine.process.resumed_at * rate) for heard in view.heard_at]
             check_office(
                 machine.name,
                 heard_at,
                 len(view.configuration.voters),
-                machine.server.replica._timing,
+                timing,
                 self._loop.now * rate,
             )
 
@@ -262,6 +302,7 @@ class WorldObserver:
                 self._safely(lambda: self.ghost.on_first_apply(entry))
                 self._trace.add(node, f"applies {entry.first}-{entry.last} {entry.kind.name} of term {entry.term}")
             apply(entry)
+            self._safely(lambda: self.durability.check_applied(node, entry))
             self._safely(lambda: self.ghost.check_applied(node, entry, machine))
             self.crash_points.reach(node, "apply.after")
 

@@ -7,10 +7,13 @@ does much of anything; one seed in ten has none. Knows nothing of how faults are
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import gcd
 
 from journal.limits import Limits, Timing
 from tests.simulation.chance import Chance
+from tests.simulation.crash_points import AROUND_SNAPSHOTS, NAMES
+from tests.simulation.edge import EDGES
 
 SERVERS = (3, 3, 3, 3, 3, 3, 3, 5, 1)
 CHAOS_SECONDS = 20.0
@@ -30,32 +33,40 @@ PROCESS_FAULTS = (
 )
 DISK_FAULTS = (
     *("slow_disk", "hung_disk", "failing_disk", "failing_sync", "unreadable_disk", "disk_full"),
-    *("rot_log", "rot_snapshot"),
+    *("rot_log", "rot_snapshot", "lost_tail", "lost_mark"),
 )
 CLOCK_FAULTS = ("clock_jump", "clock_strobe", "clock_drift")
-ADMIN_FAULTS = ("transfer", "snapshot_now", "prefer_leader")
-REQUESTED_FAULTS = ("change_role",)
-"""Only where they are asked for by name: a voter that becomes an observer while it is down does not learn of it."""
+ADMIN_FAULTS = ("transfer", "snapshot_now", "prefer_leader", "change_role")
 EVENT_FAULTS = (
     *LINK_FAULTS,
     *PROCESS_FAULTS,
     *DISK_FAULTS,
     *(kind for kind in CLOCK_FAULTS if kind != "clock_drift"),
     *ADMIN_FAULTS,
-    *REQUESTED_FAULTS,
 )
 """What happens at some moments; each is a row of a table in `faults.py`."""
-DRAWN_FAULTS = PACKET_FAULTS + LINK_FAULTS + PROCESS_FAULTS + DISK_FAULTS + CLOCK_FAULTS + ADMIN_FAULTS
-ALL_FAULTS = DRAWN_FAULTS + REQUESTED_FAULTS
+ALL_FAULTS = PACKET_FAULTS + LINK_FAULTS + PROCESS_FAULTS + DISK_FAULTS + CLOCK_FAULTS + ADMIN_FAULTS
 ROLES = (
     *("registers", "registers", "directories", "directories", "tree", "reader", "watcher", "watcher"),
-    *("locker", "locker", "locker", "reckless", "quitter"),
+    *("locker", "locker", "locker", "reckless", "quitter", "sleeper", "sleeper"),
 )
 """What the clients do, one each."""
+FAR_BEHIND_ROLES = ("registers",) * 4 + ("reader", "watcher", "watcher", "tree", "locker", "sleeper")
 CODEC_EVERY = 10
 """One seed in so many lets servers talk through the production codec."""
 CORE_EVERY = 3
 """One seed in so many heals no more servers than it must."""
+FAR_BEHIND_EVERY, FAR_BEHIND_AT = 6, 4
+"""One seed in so many keeps little of its log and writes much: who was away needs a snapshot."""
+FAR_BEHIND_FAULTS = (
+    *("partition", "without_leader", "crash_loop", "restart", "drop", "transfer", "slow_disk", "power_all"),
+    *("pause_server", "lost_tail", "clog", "disk_full", "crash_all", "replay", "replay", "hung_disk", "rot_snapshot"),
+)
+EDGE_EVERY, EDGE_AT = 14, 9
+"""One seed in so many begins right before counters pass 31 or 32 bits."""
+AGENDA = 10
+"""Crash points that one seed looks for."""
+LARGE_BYTES = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,14 @@ class Plan:
     when it is then left out, so that leaving some out does not change what and when the others are."""
     roles: tuple[str, ...]
     """What each client does."""
+    far_behind: bool
+    """Servers fall so far behind that only a snapshot brings them back."""
+    edge: int
+    """A number that index, term and sequences are about to pass; 0: they begin at the beginning."""
+    agenda: tuple[str, ...]
+    """Crash points that this seed looks for more than for others."""
+    write_bytes: tuple[int, ...]
+    """Sizes of what is written to registers. Large ones fill the log's segments, so that it is cut."""
     pace: float
     """How much longer than at the busiest the clients wait between their calls."""
     codec: bool
@@ -92,7 +111,11 @@ class Plan:
     """Mean time from a crash to the next start."""
     cut_seconds: float
     """Mean duration of a partition."""
+    background_factor: float
+    """How much slower the disk is for what is not urgent."""
     limits: Limits
+    hoarder_segment_bytes: int
+    """Of the first server: with larger segments than the others it keeps more of its log."""
     timing: Timing
     history_events: int
 
@@ -160,8 +183,9 @@ def draw(seed: int, narrowing: Narrowing = NOTHING_TAKEN) -> Plan:
     chance = Chance(seed).stream("plan")
     drawn = _draw_faults(chance)
     servers = chance.choice(SERVERS)
-    if faults is not None:
-        drawn |= faults & frozenset(REQUESTED_FAULTS)
+    far_behind = seed % FAR_BEHIND_EVERY == FAR_BEHIND_AT
+    if far_behind:
+        drawn |= {"crash", "power", "crash_point", *Chance(seed).stream("far behind").sample(FAR_BEHIND_FAULTS, 5)}
     kept = drawn if faults is None else drawn & faults
     chaos_seconds = CHAOS_SECONDS * chance.uniform(0.5, 1.5)
     plan = Plan(
@@ -169,7 +193,11 @@ def draw(seed: int, narrowing: Narrowing = NOTHING_TAKEN) -> Plan:
         servers=servers if narrowing.servers is None else narrowing.servers,
         faults=tuple(sorted(kept)),
         drawn=tuple(sorted(drawn)),
-        roles=ROLES if narrowing.roles is None else narrowing.roles,
+        roles=_roles(far_behind) if narrowing.roles is None else narrowing.roles,
+        far_behind=far_behind,
+        edge=EDGES[seed // EDGE_EVERY % len(EDGES)] if seed % EDGE_EVERY == EDGE_AT else 0,
+        agenda=_draw_agenda(seed, far_behind),
+        write_bytes=(LARGE_BYTES,) if far_behind else (0, 0, LARGE_BYTES),
         pace=chance.choice(PACES),
         codec=seed % CODEC_EVERY == 0 or bool(drawn & {"corrupt", "half_frame"}),
         # A quorum of fewer voters is another one: then all are healed.
@@ -186,13 +214,55 @@ def draw(seed: int, narrowing: Narrowing = NOTHING_TAKEN) -> Plan:
         disk_seconds=chance.choice((0.0005, 0.002, 0.01)),
         down_seconds=chance.choice((0.1, 0.8, 3.0, 6.0)),
         cut_seconds=chance.choice((0.3, 1.5, 4.0, 8.0)),
-        limits=_draw_limits(chance),
+        background_factor=1.0,
+        limits=(limits := _draw_limits(chance)),
+        hoarder_segment_bytes=limits.segment_bytes,
         # With few heartbeats in an election timeout an isolated leader stays in office longer than it should.
         timing=Timing(heartbeat_interval=chance.choice((0.05, 0.1, 0.19))),
         history_events=chance.choice((50, 1000, 100_000)),
     )
+    if far_behind:
+        plan = _fall_behind(plan, narrowing.servers)
     plan.limits.check()
     return plan
+
+
+def _roles(far_behind: bool) -> tuple[str, ...]:
+    return FAR_BEHIND_ROLES if far_behind else ROLES
+
+
+def _draw_agenda(seed: int, far_behind: bool) -> tuple[str, ...]:
+    """Some names of all, one after another from seed to seed, so that every one has its turn."""
+    names = AROUND_SNAPSHOTS if far_behind else NAMES
+    # Those of one seed lie far apart: a server that is ended at each step of a row never gets to its end.
+    stride = next(step for step in range(len(names) // AGENDA + 1, len(names)) if gcd(step, len(names)) == 1)
+    first = seed // FAR_BEHIND_EVERY if far_behind else seed
+    return tuple(names[(first + number * stride) % len(names)] for number in range(AGENDA))
+
+
+def _fall_behind(plan: Plan, servers: int | None) -> Plan:
+    """Much is written, little is kept, and whoever is away is away for long."""
+    chance = Chance(plan.seed).stream("far behind/limits")
+    record = 16 * KIB
+    return replace(
+        plan,
+        servers=max(plan.servers, 3) if servers is None else servers,
+        pace=2.0,
+        fault_seconds=1.0,
+        down_seconds=chance.choice((0.8, 2.0, 4.0)),
+        cut_seconds=chance.choice((1.5, 4.0)),
+        disk_seconds=chance.choice((0.002, 0.01)),
+        background_factor=chance.choice((1.0, 10.0, 30.0)),
+        hoarder_segment_bytes=32 * record,
+        limits=replace(
+            plan.limits,
+            record_bytes_max=record,
+            append_bytes_max=min(plan.limits.append_bytes_max, record),
+            segment_bytes=2 * record,
+            snapshot_entries=20,
+            snapshot_chunk_bytes=chance.choice((256, 1024, 4 * KIB, 64 * KIB)),
+        ),
+    )
 
 
 def _draw_faults(chance: random.Random) -> frozenset[str]:
@@ -201,7 +271,7 @@ def _draw_faults(chance: random.Random) -> frozenset[str]:
     rate = chance.choice((0.08, 0.2, 0.4))
     # Of crash points there are many, and an armed one may not be met.
     rates = {"crash_point": min(1.0, 2.5 * rate)}
-    return frozenset(kind for kind in DRAWN_FAULTS if chance.random() < rates.get(kind, rate))
+    return frozenset(kind for kind in ALL_FAULTS if chance.random() < rates.get(kind, rate))
 
 
 def _draw_limits(chance: random.Random) -> Limits:
@@ -217,6 +287,7 @@ def _draw_limits(chance: random.Random) -> Limits:
         log_memory_bytes_max=chance.choice((1, 4 * KIB, 1024 * KIB)),
         segment_bytes=record * chance.choice((2, 4)),
         snapshot_entries=chance.choice((20, 20, 50, 100, 400, 100_000)),
+        snapshot_seconds=chance.choice((1, 4, 3600, 3600)),
         snapshot_chunk_bytes=chance.choice((256, 4 * KIB)),
         snapshot_chunks_in_flight_max=chance.choice((1, 4)),
         peer_frame_bytes_max=1024 * KIB,

@@ -28,6 +28,7 @@ from journal.raft.messages import (
 from journal.raft.ready import Role
 from journal.storage.metadata import META_NAME
 from journal.values import Entry, EntryKind, NodeId
+from tests.simulation.edge import EDGES
 
 if TYPE_CHECKING:
     from jkcs_server.server import Server
@@ -51,6 +52,7 @@ STATES = {
     "transfer begun": "a leader told another to campaign",
     "transfer campaign": "which it did",
     "transfer failed": "the leader went on in its term",
+    "log passed 31 or 32 bits": "its index did",
     # Replication.
     "append refused": "the logs did not meet",
     "log conflict cut": "a follower replaced entries on its disk",
@@ -253,6 +255,8 @@ class Reach:
 
     def on_commit(self, view: Any, before: int, index: int) -> None:
         """A position is committed for the first time; all up to `before` was already."""
+        if any(before < edge <= index for edge in EDGES):
+            self.see("log passed 31 or 32 bits")
         if view.leads and view.term_at(before + 1) not in (None, view.term_at(index)):
             self.see("old term committed by a new one")
 

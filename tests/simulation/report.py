@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from tests.simulation.crash_points import NAMES
-from tests.simulation.plan import ALL_FAULTS, DRAWN_FAULTS, NOTHING_TAKEN, Narrowing
+from tests.simulation.plan import ALL_FAULTS, NOTHING_TAKEN, Narrowing
 from tests.simulation.reach import STATES
 from tests.simulation.run import Counts, Outcome
 
@@ -74,7 +74,7 @@ class Summary:
         """What a long range must have come to and has not."""
         counts = self.counts
         return [
-            *(f"fault {kind}: never happened" for kind in DRAWN_FAULTS if not counts.faults[kind]),
+            *(f"fault {kind}: never happened" for kind in ALL_FAULTS if not counts.faults[kind]),
             *(f"crash point {name}: never reached" for name in NAMES if not counts.points_reached[name]),
             *(
                 f"crash point {name}: no server was ended there"

@@ -17,7 +17,6 @@ from tests.simulation.actors import GONE, REFUSED, Actor, Call, WriteRecord
 from tests.simulation.checkers.linearizability import Operation
 
 REGISTERS = 3
-LARGE_BYTES = 4000
 DIRECTORIES = ("/dir-a", "/dir-b")
 NAMES = ("x", "y", "z")
 VANISH_SECONDS_MEAN = 1.5
@@ -72,8 +71,7 @@ class RegisterUser(Actor):
         return stat.version
 
     async def _change(self, key: str, kind: str, version: int) -> None:
-        # Large ones fill the log's segments, so that it is cut behind snapshots.
-        value = self._load.value(self._who, self._chance.choice((0, 0, LARGE_BYTES)))
+        value = self._load.value(self._who, self._chance.choice(self._load.write_bytes))
         timeout = self._chance.choice((None, 0.3, 2.0))
         client = self._client
         wanted = version if kind == "cas" else -1
@@ -301,7 +299,7 @@ class Reader(Actor):
     async def _read(self) -> None:
         while not self._over:
             await self._pause(0.06)
-            if self._chance.random() < 0.1:
+            if self._chance.random() < 0.25:
                 await self._send_together()
                 continue
             if self._chance.random() < 0.1:
@@ -323,9 +321,16 @@ class Reader(Actor):
 
     async def _send_together(self) -> None:
         """Several calls of one session on their way at once: they are carried out in the order of their calls."""
-        kinds = [self._chance.choice(("local", "read", "write")) for _ in range(self._chance.randint(3, 6))]
+        if self._chance.random() < 0.5:
+            kinds = ["read", "write"] * self._chance.randint(2, 3)
+        else:
+            kinds = [self._chance.choice(("local", "read", "write")) for _ in range(self._chance.randint(3, 6))]
         indices: list[tuple[str, int] | None] = [None] * len(kinds)
         dialed = self._load.dialed(self._process)
+        # In one frame, or while the round of the one before is under way.
+        spread = self._chance.choice((0.0, 0.001, 0.002, 0.005))
+        # Those after it wait together with what was under way.
+        moves_at = self._chance.randrange(len(kinds)) if self._chance.random() < 0.15 else -1
 
         async def call(place: int, kind: str) -> None:
             try:
@@ -348,10 +353,15 @@ class Reader(Actor):
                 group.start_soon(call, place, kind)
                 # Each call must be made before the next; a task's first step is its call.
                 await anyio.lowlevel.checkpoint()
+                if place == moves_at:
+                    self._load.move(self._process)
+                if spread:
+                    await anyio.sleep(self._chance.expovariate(1.0 / spread))
         known = [one for one in indices if one is not None]
         # When a connection broke in between, reads are asked again behind the writes.
         if len(known) == len(kinds) and dialed == self._load.dialed(self._process):
             self._load.verify(self._answers.check_order, self._who, known)
+        self._load.verify(self._answers.check_own_writes, self._who, known)
 
 
 class Quitter(Actor):
@@ -372,3 +382,34 @@ class Quitter(Actor):
         await self._pause(VANISH_SECONDS_MEAN)
         if not self._over:
             self._load.vanish(self._process)
+
+
+class Sleeper(Actor):
+    """Owns a key and asks the cluster for nothing: only its pings tell that it lives."""
+
+    def actions(self) -> list[Call]:
+        return [self._sleep]
+
+    async def _sleep(self) -> None:
+        value = self._load.value(self._who)
+        path = f"/eph/{self._who}-{self._session}-asleep"
+        await self._record(
+            f"ephemeral {path}", value, lambda: self._client.create(path, value, ephemeral=True, parents=True)
+        )
+        # What its own server answers by itself keeps nothing alive.
+        glances = self._chance.random() < 0.6
+        while not self._over:
+            await self._pause(0.1)
+            if glances:
+                await self._glance(path)
+                await self._glance(f"/reg/{self._chance.randrange(REGISTERS)}")
+
+    async def _glance(self, key: str) -> None:
+        try:
+            value, stat = await self._client.get(key, read="local")
+        except NoNode as error:
+            self._check_read(key, error.index or 0, None, None, at_least=self._seen)
+        except GONE:
+            return
+        else:
+            self._check_read(key, stat.index, value, stat.version, at_least=self._seen)

@@ -44,7 +44,7 @@ class WatchUser(Actor):
         resume = 0
         while not self._over:
             try:
-                since = resume or await self._sync()
+                since = self._at_the_edge() or resume or await self._sync()
                 resume = await self._watch(top, since)
             except (Compacted, RetryableError) as error:
                 if isinstance(error, Compacted):
@@ -54,6 +54,13 @@ class WatchUser(Actor):
                 await self._pause(0.1)
             except GONE:
                 return
+
+    def _at_the_edge(self) -> int:
+        """Now and then: as one who was away for just as long as servers keep events, or a little longer."""
+        events, kept = self._ghost.annals.events, self._load.history_events
+        if len(events) < kept + 3 or self._chance.random() >= 0.3:
+            return 0
+        return events[-kept - self._chance.randint(-1, 2)].index - self._chance.randint(0, 1)
 
     async def _watch(self, top: str, since: int) -> int:
         """Watch for a while; returns the index from which another watch may go on."""

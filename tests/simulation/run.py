@@ -29,6 +29,12 @@ LIVENESS_ELECTIONS = 20
 SESSION_SECONDS_MAX = 4.0
 SEARCH_EVERY = 20
 CALM_SECONDS = 1.0
+CALM_ELECTIONS_MAX = 1
+DISTURBED_SECONDS = 2.0
+"""So long it is looked whether those who stay broken leave the others alone."""
+HAND_OVERS_MAX = 2
+HAND_OVER_EVERY = 4
+"""In one seed of so many the leader has to hand over once all is well."""
 """The clients go on for so long after the faults have ended."""
 RUN_SECONDS_MAX = 300.0
 POLL_SECONDS = 0.05
@@ -123,6 +129,10 @@ class _Run:
         self._trace = Trace(lambda: self._loop.now, echo=echo)
         self._observer = WorldObserver(self._loop, self._trace)
         self._world = World(plan, self._loop, self._trace, self._observer)
+        if plan.edge:
+            self._observer.begin_before(plan.edge)
+        self._begun = self._observer.raft.newest.index
+        """Where the log began."""
         self._observer.watch_disks(self._world.machines)
         self._observer.bind(self._world.reach, self._world.crash_points)
         self._load = Workload(self._world, self._observer)
@@ -147,7 +157,7 @@ class _Run:
             cpu_seconds,
             self._loop.steps,
             self._load.calls,
-            self._observer.raft.newest.index,
+            self._observer.raft.newest.index - self._begun,
             self._load.locks.grants,
             self._trace.fingerprint,
             self._faults.events,
@@ -182,6 +192,11 @@ class _Run:
         bound = LIVENESS_ELECTIONS * self._plan.timing.election_timeout
         await self._eventually(bound, "no server leads", self._is_led)
         await asyncio.sleep(CALM_SECONDS)
+        if self._plan.seed % HAND_OVER_EVERY == 0 and not self._plan.random_core:
+            await self._hand_over(bound)
+        calm_term = self._term()
+        if self._plan.random_core:
+            await asyncio.sleep(DISTURBED_SECONDS)
         self._load.stopping = True
         await self._eventually(
             bound + SESSION_SECONDS_MAX, lambda: f"calls do not end: {self._load.unfinished()}", lambda: self._load.done
@@ -193,6 +208,35 @@ class _Run:
             lambda: not sessions,
         )
         await self._eventually(bound, self._describe_lag, self._is_level)
+        # One may still have been under way, and one goes to whom the cluster prefers.
+        if self._term() > calm_term + CALM_ELECTIONS_MAX:
+            raise Violation("CALM", f"terms went from {calm_term} to {self._term()} though a leader was in office")
+
+    async def _hand_over(self, seconds: float) -> None:
+        """When nothing is in the way, a leader that is asked to hand over is succeeded in the very next term."""
+        led = self._observer.raft.leaders
+        asked: dict[int, float] = {}
+        """When, by the leader's term."""
+
+        def succeeded() -> bool:
+            if any(led.get(term + 1, led[term]) != led[term] for term in asked):
+                return True
+            if len(asked) > HAND_OVERS_MAX:
+                raise Violation("LIVENESS", f"nobody took over from the leaders of terms {sorted(asked)} in the next")
+            leader = self._faults.leader()
+            if leader is not None and leader.server is not None and leader.process is not None:
+                replica = leader.server.replica
+                if self._loop.now - asked.get(int(replica.core.term), 0.0) > 2 * self._plan.timing.election_timeout:
+                    asked[int(replica.core.term)] = self._loop.now
+                    self._loop.enter(leader.process, replica.hand_over)
+            return False
+
+        if len(self._faults.core) > 1:
+            await self._eventually(seconds, "no leader has been succeeded by whom it handed over to", succeeded)
+
+    def _term(self) -> int:
+        """The highest that a healed server has entered."""
+        return max(int(machine.server.replica.core.term) for machine in self._faults.core if machine.server)
 
     async def _eventually(self, seconds: float, complaint: str | Callable[[], str], holds: Callable[[], bool]) -> None:
         deadline = self._loop.now + seconds

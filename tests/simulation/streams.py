@@ -93,6 +93,10 @@ class Connection:
         self.broken = False
         self.on_reply: Callable[[str], None] = lambda side: None
         """Told "before" and "after" of each write of the server."""
+        self.on_sent: Callable[[bytes], None] = lambda data: None
+        """Told what the client writes ..."""
+        self.on_written: Callable[[bytes], None] = lambda data: None
+        """... and what the server does."""
         self.up.deliver = lambda data: self._enter(server, self._to_server, data)
         self.down.deliver = lambda data: self._enter(client, self._to_client, data)
 
@@ -169,6 +173,7 @@ class SimStream(ByteStream):
             raise anyio.ClosedResourceError
         if self._reset:
             raise anyio.BrokenResourceError
+        self._connection.on_sent(item)
         self._connection.up.write(bytes(item))
 
     async def send_eof(self) -> None:
@@ -233,6 +238,7 @@ class SimTransport(asyncio.Transport):
             return
         data = bytes(data)
         if data:
+            self._connection.on_written(data)
             self._connection.on_reply("before")
             self._connection.down.write(data)
             self._connection.on_reply("after")

@@ -22,7 +22,7 @@ from tests.simulation.checkers.models import check_full
 from tests.simulation.checkers.watches import WatchLog
 from tests.simulation.loop import Process
 from tests.simulation.observer import WorldObserver
-from tests.simulation.roles_keys import DirectoryUser, Quitter, Reader, RegisterUser, TreeUser
+from tests.simulation.roles_keys import DirectoryUser, Quitter, Reader, RegisterUser, Sleeper, TreeUser
 from tests.simulation.roles_locks import ALL_LOCKS, LockUser, RecklessUser, fenced_key
 from tests.simulation.roles_watches import WatchUser
 from tests.simulation.trace import Violation
@@ -37,6 +37,7 @@ ROLES: dict[str, type[Actor]] = {
     "locker": LockUser,
     "reckless": RecklessUser,
     "quitter": Quitter,
+    "sleeper": Sleeper,
 }
 """By the names in a plan."""
 RESTART_SECONDS_MEAN = 0.5
@@ -61,6 +62,7 @@ class Workload:
         self.watch_logs: dict[Process, WatchLog] = {}
         """The recursive watch of each client that has one now."""
         self.history_events = world.plan.history_events
+        self.write_bytes = world.plan.write_bytes
 
     @property
     def stopping(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any, Protocol
 
 import anyio
@@ -17,10 +18,14 @@ from anyio.abc import ByteStream
 
 from jkcs_client.address import Address
 from jkcs_server.config import NodeConfig
-from jkcs_server.server import Edges, Server
+from jkcs_server.server import Edges, Server, first_configuration
 from journal.errors import CorruptRecord, DiskFailed, StorageError
+from journal.limits import Limits
 from journal.raft.messages import Message
+from journal.storage.metadata import INCARNATION_BYTES, MARK_NAME, Identity
+from journal.storage.segment import HEADER_BYTES
 from journal.values import NodeId
+from tests.simulation import edge
 from tests.simulation.chance import Chance
 from tests.simulation.crash_points import DISK_STEPS, CrashPoints, DiskSteps, send_names
 from tests.simulation.disk import SimDisk
@@ -40,6 +45,7 @@ WALL_START_MS = 1_700_000_000_000
 CUT_OPERATIONS_MAX = 12
 HAND_OVER_SECONDS = 0.5
 CLOCK_RATE_ERROR_MAX = 0.05
+LOST_BYTES_MAX = 6000
 POINTS_OUTSIDE = ("commit.advance", "start.recovered")
 """Crash points that are reached between two callbacks, where there is nothing to unwind."""
 
@@ -54,6 +60,9 @@ class Observer(Protocol):
         """One callback of a server process has run."""
 
     def on_send(self, sender: NodeId, to: NodeId, message: Message) -> None: ...
+
+    def on_connection(self, connection: Connection) -> None:
+        """A client is about to talk to a server."""
 
 
 class Machine:
@@ -131,12 +140,21 @@ class World:
     def start(self, machine: Machine) -> None:
         """Start a server process on whatever the machine's disk holds."""
         assert machine.process is None and not machine.wrecked, machine.name
+        if self.plan.edge and not machine.starts:
+            self._put_before_the_edge(machine)
         machine.powered = True
         machine.stopping = False
         machine.starts += 1
         machine.process = process = Process(machine.name, rate=machine.clock_rate)
         self.trace.add(machine.name, f"starts ({machine.starts})")
         self.run_in(process, self._boot(machine, process))
+
+    def _put_before_the_edge(self, machine: Machine) -> None:
+        config = self._config(machine)
+        identity = Identity(config.cluster, machine.name)
+        incarnation = self.chance.stream(f"incarnation/{machine.name}").randbytes(INCARNATION_BYTES)
+        configuration = first_configuration(config)
+        edge.prepare(machine.disk, identity, config.limits, configuration, incarnation, self.plan.edge)
 
     async def _boot(self, machine: Machine, process: Process) -> None:
         self.reach.before_boot(machine)
@@ -174,7 +192,10 @@ class World:
 
     def _build(self, machine: Machine, process: Process) -> Server:
         stream = f"{machine.name}/{machine.starts}"
-        machine.workers = [self._worker(machine, process), self._worker(machine, process)]
+        machine.workers = [
+            self._worker(machine, process),
+            self._worker(machine, process, self.plan.background_factor),
+        ]
         machine.network = SimNetwork(self.fabric, process, machine.name, tuple(self.machines))
         entropy = self.chance.stream(f"entropy/{stream}")
         edges = Edges(
@@ -187,24 +208,32 @@ class World:
             lambda: WALL_START_MS + int(self.loop.now * 1000) + machine.wall_skew_ms,
             entropy.randbytes,
         )
-        config = NodeConfig(
+        server = Server(self._config(machine), edges)
+        server.on_failed = lambda error: self._on_failed(machine, error)
+        return server
+
+    def _config(self, machine: Machine) -> NodeConfig:
+        return NodeConfig(
             "simulated",
             machine.name,
             self.peers,
             listen=(machine.name, CLIENT_PORT),
-            limits=self.plan.limits,
+            limits=self._limits_of(machine),
             timing=self.plan.timing,
             history_events=self.plan.history_events,
         )
-        server = Server(config, edges)
-        server.on_failed = lambda error: self._on_failed(machine, error)
-        return server
 
-    def _worker(self, machine: Machine, process: Process) -> SimWorker:
+    def _limits_of(self, machine: Machine) -> Limits:
+        limits = self.plan.limits
+        if machine is next(iter(self.machines.values())):
+            limits = replace(limits, segment_bytes=self.plan.hoarder_segment_bytes)
+        return limits
+
+    def _worker(self, machine: Machine, process: Process, factor: float = 1.0) -> SimWorker:
         def crash() -> None:
             self.crash(machine, power=self._worker_chance.random() < 0.5)
 
-        return SimWorker(self.loop, process, machine.disk, lambda: self._disk_seconds(machine), crash)
+        return SimWorker(self.loop, process, machine.disk, lambda: factor * self._disk_seconds(machine), crash)
 
     def crash(self, machine: Machine, *, power: bool = False, keep_names: bool = True) -> None:
         """End a server process at this moment; with `power` its machine too, and what was not synced.
@@ -235,11 +264,8 @@ class World:
             self.start(machine)
 
     def rot(self, machine: Machine, prefix: str, chance: random.Random) -> bool:
-        """End a server and flip a bit in one of its files. Never on so many disks that data could be lost for good."""
-        if "change_role" in self.plan.faults:
-            return False  # how many copies there are of an entry then depends on who votes
-        rotted = [one for one in self.machines.values() if one.rotted and one is not machine]
-        if len(rotted) >= (len(self.machines) - 1) // 2:
+        """End a server and flip a bit in one of its files."""
+        if not self._may_be_damaged(machine):
             return False
         self.crash(machine, power=chance.random() < 0.5)
         names = [name for name in machine.disk.names() if name.startswith(prefix)]
@@ -248,6 +274,26 @@ class World:
         machine.rotted = True
         self.trace.add(machine.name, f"a bit of its {prefix}* flips")
         return True
+
+    def lose_tail(self, machine: Machine, chance: random.Random) -> bool:
+        """End a server and take away what was written to its log last, as a disk does that lies about its syncs."""
+        if not self._may_be_damaged(machine):
+            return False
+        self.crash(machine)
+        names = [name for name in machine.disk.names() if name.startswith("log-")]
+        machine.disk.write_back(MARK_NAME)
+        if not names or not machine.disk.lose_tail(names[-1], HEADER_BYTES, chance.randint(1, LOST_BYTES_MAX)):
+            return False
+        machine.rotted = True
+        self.trace.add(machine.name, f"the end of {names[-1]} is gone")
+        return True
+
+    def _may_be_damaged(self, machine: Machine) -> bool:
+        """Never so many disks that data could be lost for good."""
+        if "change_role" in self.plan.faults:
+            return False  # how many copies there are of an entry then depends on who votes
+        rotted = [one for one in self.machines.values() if one.rotted and one is not machine]
+        return len(rotted) < (len(self.machines) - 1) // 2
 
     def stop(self, machine: Machine) -> None:
         """Stop a server in good order, as SIGTERM does, and start it again later."""
@@ -330,6 +376,7 @@ class World:
         assert server is not None and server_process is not None
         connection = Connection(self.links, process, server_process)
         connection.on_reply = lambda side: self.crash_points.reach(machine.name, f"reply.client.{side}")
+        self.observer.on_connection(connection)
         self.connections[connection] = None
         self.dialed[process] += 1
         self.loop.enter(server_process, lambda: connection.open(server.accept()))

@@ -105,6 +105,8 @@ class ModelTree:
         self.events = []
         op, session_id, serial, acked, *arguments = command
         if op == OPEN and session_id == 0:
+            if any(session.password == arguments[0] for session in self.sessions.values()):
+                return None
             self.sessions[index] = ModelSession(*arguments)
             return errors.OK, (index,)
         if op == REAP and session_id == 0:

@@ -148,6 +148,7 @@ class Node:
             taken.append(ready)
             self._do(ready)
             self.cluster.checks.observe(self)
+        self.cluster.named.update(self.core.configuration.members)
         return taken
 
     def _do(self, ready: Ready) -> None:
@@ -252,6 +253,9 @@ class Cluster:
         """Messages on their way, oldest first."""
         self.cut: set[tuple[NodeId, NodeId]] = set()
         """Directed links that lose everything."""
+        self.named = set(self.configuration.members)
+        """Everybody whom any configuration has named. Nobody speaks with others: in production the handshake of peers
+        keeps them out, and a newcomer must not have the log before it is asked in."""
         self.checks = RaftChecks(self.configuration)
         members = self.configuration.members
         self.nodes = {name: Node(self, name) for name in (*members, *node_names(len(members) + spare)[len(members) :])}
@@ -263,7 +267,7 @@ class Cluster:
         return self.nodes[NodeId(f"n{number}")]
 
     def post(self, sender: NodeId, to: NodeId, message: Message) -> None:
-        if (sender, to) not in self.cut:
+        if (sender, to) not in self.cut and sender in self.named:
             self.bag.append((sender, to, message))
 
     def up(self) -> list[Node]:
@@ -320,7 +324,7 @@ class Cluster:
             for other in self.up():
                 if other.core.leader is not None:
                     other.core.peer_lost(other.core.leader, self.now)
-            self.now = max(self.now, node.core.deadline)
+            self.now = max(self.now, node.core._election_at())
             node.core.tick(self.now)
             self.settle()
         assert node.core.role is Role.LEADER, node.core.role
@@ -413,8 +417,10 @@ class Alone:
         return self.sent()
 
     def expire(self) -> list[tuple[str, Message]]:
-        """Let the current deadline pass."""
-        return self.wait(max(self.core.deadline - self.cluster.now, 0.0))
+        """Let the current deadline pass; on a node that does not lead, the one of elections."""
+        core = self.core
+        deadline = core.deadline if core.role is Role.LEADER else core._election_at()
+        return self.wait(max(deadline - self.cluster.now, 0.0))
 
     def grant(self, *voters: str) -> None:
         """The others grant whatever is asked of them now: a pre-vote or a vote."""

@@ -71,6 +71,17 @@ class Annals:
             self.listings[path] = [Listing(0, tuple(names), key.cversion, key.pzxid)]
             self.histories[path] = [KeyState(0, key.data)]
 
+    def begin(self, model: ModelTree) -> None:
+        """The keys that are there at the beginning; a parent comes before its children."""
+        for path, key in model.keys.items():
+            self._names[path] = set()
+            self.histories[path] = [KeyState(key.czxid, key.data, key.version, key.czxid, key.mzxid, key.owner)]
+            if path != "/":
+                self._names[path.rpartition("/")[0] or "/"].add(path.rpartition("/")[2])
+        for path, key in model.keys.items():
+            names = tuple(sorted(self._names[path]))
+            self.listings[path] = [Listing(key.czxid, names, key.cversion, key.pzxid)]
+
     def take(self, index: int, model: ModelTree) -> None:
         """The model has applied the command at `index`."""
         for kind, path in model.events:

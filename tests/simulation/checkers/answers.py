@@ -113,3 +113,13 @@ class AnswerChecker:
             if index < newest or (kind == "write" and index == newest):
                 raise Violation("S6", f"{what}: calls of one session were carried out as {indices}")
             newest = index
+
+    def check_own_writes(self, what: str, indices: list[tuple[str, int]]) -> None:
+        """The same where the connection broke in between: a read that was called before a write may then show it,
+        but every call still comes behind the writes that were called before it (S6)."""
+        newest = 0
+        for kind, index in indices:
+            if index < newest or (kind == "write" and index == newest):
+                raise Violation("S6", f"{what}: own writes were overtaken: {indices}")
+            if kind == "write":
+                newest = index

@@ -62,6 +62,26 @@ def check_owners(node: NodeId, server: Server) -> None:
             raise Violation("S1", f"{node}: session {session} is owned by a connection that is closed, or another's")
 
 
+class Stall:
+    """OFFICE: a leader whose own disk has stood still for too long with entries to write is no leader any more (R13).
+
+    One for each process; told now and then how things are.
+    """
+
+    def __init__(self) -> None:
+        self._durable = -1
+        self._since = 0.0
+
+    def look(self, node: NodeId, leads: bool, durable: int, last: int, timing: Timing, now: float) -> None:
+        if not leads or durable != self._durable or durable >= last:
+            self._durable, self._since = durable, now
+        # The leader notes once per heartbeat how far the disk should get, and looks once per heartbeat.
+        elif now - self._since > 2 * timing.election_timeout + 4 * timing.heartbeat_interval:
+            raise Violation(
+                "OFFICE", f"{node} still leads, and its disk has been at {durable} of {last} since {self._since:.3f}"
+            )
+
+
 def check_office(node: NodeId, heard_at: list[float], voters: int, timing: Timing, now: float) -> None:
     """OFFICE: a leader that a quorum has not answered for an election timeout is no leader any more.
 

@@ -13,7 +13,7 @@ from journal.errors import CorruptRecord
 from journal.raft.messages import AppendReply, Message, VoteReply, VoteRequest
 from journal.record import read_entry
 from journal.storage.segment import BATCH_BYTES, BATCH_MAGIC
-from journal.values import Configuration, HardState, NodeId
+from journal.values import Configuration, Entry, HardState, NodeId
 from tests.simulation.checkers.quorums import is_quorum, quorums_meet
 from tests.simulation.checkers.raft import Committed
 from tests.simulation.trace import Violation
@@ -129,6 +129,16 @@ class DurabilityChecker:
         if match > log.snapshot and None not in (mine, term_at) and mine != term_at:
             raise Violation(
                 "I3", f"{sender} acknowledges index {match} of term {mine}; {leader} asked for that of {term_at}"
+            )
+
+    def check_applied(self, node: NodeId, entry: Entry) -> None:
+        """Nothing is applied that is not on the own disk, or a snapshot might be ahead of the log beside it (R2)."""
+        log = self.logs[node]
+        found = log.term_at(entry.last)
+        if entry.last > log.snapshot and found != entry.term:
+            raise Violation(
+                "R2",
+                f"{node} applies index {entry.last} of term {entry.term}; its disk has term {found} there",
             )
 
     def _check_acknowledged(self, sender: NodeId, message: AppendReply) -> None:

@@ -22,7 +22,7 @@ from jkcs_server.tree.members import describe
 from journal.values import Configuration, Entry, EntryKind
 from tests.simulation.checkers.annals import Annals
 from tests.simulation.trace import Violation
-from tests.support.model_tree import Answer, Failed, ModelTree
+from tests.support.model_tree import Answer, Failed, ModelKey, ModelTree
 
 FINGERPRINT_EVERY = 16
 """Whole states are compared at the ends of entries that cross a multiple of this index."""
@@ -67,10 +67,20 @@ class GhostTree:
         """(session, serial) -> (index, text, answer) of the command that was the first to carry them."""
         self._repeats: dict[int, tuple[int, int]] = {}
         """Index -> (session, serial) of a command that was sent again."""
+        self._serials: dict[int, int] = {}
+        """Session -> the serial that it had come to before the entry that is replayed, where that has touched it."""
         self._stamp = 0
         """The newest stamp of an entry, which the next may not fall behind."""
         self._fingerprints: dict[int, int] = {}
         self._listener = listener
+
+    def begin(self, machine: TreeMachine, stamp: int) -> None:
+        """The run begins with the keys of `machine`, and not with none."""
+        self.applied, self._stamp = machine.applied, stamp
+        for path, key in machine.tree.nodes.items():
+            counts = (key.owner, key.version, key.cversion, key.sequence)
+            self.model.keys[path] = ModelKey(key.data, key.czxid, key.mzxid, key.pzxid, key.ctime, key.mtime, *counts)
+        self.annals.begin(self.model)
 
     # The log.
 
@@ -81,6 +91,7 @@ class GhostTree:
         if entry.stamp < self._stamp:
             raise Violation("I6", f"the stamp fell from {self._stamp} to {entry.stamp} at entry {entry.first}")
         self._stamp = entry.stamp
+        self._serials.clear()
         if entry.kind is EntryKind.COMMANDS:
             for offset, command in enumerate(_commands(entry)):
                 self._replay(entry.first + offset, command, entry)
@@ -113,6 +124,14 @@ class GhostTree:
         if _due(entry):
             self._check_owners(node, machine)
             self.check_state(node, machine)
+
+    def outcome(self, session_id: int, serial: int) -> tuple[int, str, Answer] | None:
+        """Index, text and answer of the command that was the first to carry a serial; None when none was."""
+        return self._commands.get((session_id, serial))
+
+    def is_closed(self, session_id: int) -> bool:
+        """Whether there is no such session any more. The answer to its last write is not kept."""
+        return session_id not in self.model.sessions
 
     def check_state(self, node: str, machine: TreeMachine) -> None:
         """Compare a server's whole state with the replay's at the same index, where that was kept."""
@@ -147,6 +166,8 @@ class GhostTree:
         op, session_id, serial = command[0], command[1], command[2]
         known = self.model.sessions.get(session_id)
         due = known is not None and serial == known.serial + 1
+        if known is not None:
+            self._check_acked(session_id, known.serial, command)
         if known is not None and 0 < serial <= known.serial:
             self._on_repeat(index, session_id, serial, command)
         answer = self.model.apply(index, entry.stamp, command, entry.term)
@@ -162,6 +183,16 @@ class GhostTree:
                 raise Violation("E2", f"session {session_id} ended at {index} and its keys did not")
             if self._listener is not None:
                 self._listener.on_session_ended(session_id, index, expired=op == EXPIRE)
+
+    def _check_acked(self, session_id: int, serial: int, command: list[Any]) -> None:
+        """I16: a client says that it has an answer, which is then forgotten, only when there was one to be had:
+        the write was applied before the command that says so was put into the log."""
+        before = self._serials.setdefault(session_id, serial)
+        if command[3] > before:
+            raise Violation(
+                "I16", f"session {session_id} says with serial {command[2]} that it has the answer of {command[3]},"
+                f" and {before} was the last to be answered"
+            )  # fmt: skip
 
     def _on_repeat(self, index: int, session_id: int, serial: int, command: list[Any]) -> None:
         """S7: a serial that comes again must carry the very command that it carried first."""

@@ -6,7 +6,7 @@ and each message as it leaves; changes nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from journal.raft.messages import Append, Message, VoteReply, VoteRequest
@@ -34,8 +34,9 @@ class View(Protocol):
     def last_index(self) -> int: ...
 
     @property
-    def matches(self) -> tuple[int, ...]:
-        """How far a leader believes each of its peers to be, by the peers' names; empty on others."""
+    def matches(self) -> dict[object, int]:
+        """How far a leader believes each of its peers to be; empty on others. The keys are what it keeps of each: a
+        peer that was no member for a while is another one."""
 
     def term_at(self, index: int) -> int | None:
         """None where the log does not reach, or was cut away."""
@@ -49,7 +50,7 @@ class _Seen:
     commit: int = 0
     applied: int = 0
     leads: bool = False
-    matches: tuple[int, ...] = ()
+    matches: dict[object, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,11 @@ class RaftChecker:
         self._elected: set[tuple[NodeId, int]] = set()
         """Leaders whose votes were counted."""
 
+    def begin(self, position: Committed) -> None:
+        """All up to here was committed before the run began."""
+        self.newest = position
+        self._newest_of_term[position.term] = position.index
+
     def on_start(self, node: NodeId, view: View) -> None:
         """A process has recovered: its term may not be older than what it had before the crash."""
         seen = self._seen.get(node)
@@ -107,7 +113,7 @@ class RaftChecker:
         first = self._on_commit(node, view) if commit > seen.commit else None
         seen.term, seen.commit, seen.applied, seen.leads = term, commit, applied, leads
         if not leads:
-            seen.matches = ()
+            seen.matches = {}
         return first
 
     def on_send(self, sender: NodeId, to: NodeId, message: Message) -> None:
@@ -157,8 +163,9 @@ class RaftChecker:
     def _check_matches(self, node: NodeId, seen: _Seen, view: View) -> None:
         """What a peer has acknowledged stays acknowledged, in whatever order the answers come (I6)."""
         matches = view.matches
-        if seen.leads and seen.term == view.term and len(matches) == len(seen.matches):
-            for before, now in zip(seen.matches, matches, strict=True):
+        if seen.leads and seen.term == view.term:
+            for peer, now in matches.items():
+                before = seen.matches.get(peer, 0)
                 if now < before:
                     raise Violation("I6", f"{node} took a peer back from {before} to {now}")
         seen.matches = matches

@@ -19,9 +19,9 @@ from tests.simulation.checkers.raft import Committed
 from tests.simulation.disk import SimDisk
 from tests.simulation.trace import Violation
 
-STEPS_BETWEEN = 600
+STEPS_BETWEEN = 1500
 """Steps of all servers together from one rehearsal to the next: often, and still a small part of a run's time."""
-SYNCS_BETWEEN = 25
+SYNCS_BETWEEN = 50
 """Syncs of one log from one rehearsal right before it to the next: nothing but a sync in between shows a torn write."""
 
 

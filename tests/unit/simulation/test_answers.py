@@ -18,7 +18,7 @@ from tests.unit.simulation.test_ghost import entry
 
 LOG: tuple[Entry, ...] = (
     entry(1, (OPEN, 0, 0, 0, b"p", 1000)),
-    entry(2, (CREATE, 1, 1, 0, "/k", b"v1", 0), (CREATE, 1, 2, 1, "/e", b"v2", 1)),
+    entry(2, (CREATE, 1, 1, 0, "/k", b"v1", 0), (CREATE, 1, 2, 0, "/e", b"v2", 1)),
     entry(4, (SET, 1, 3, 2, "/k", b"v3", -1)),
     entry(5, (SET, 1, 3, 2, "/k", b"v3", -1)),  # sent again: without effect
     entry(6, (CREATE, 1, 4, 3, "/k/c", b"v4", 0)),
@@ -132,3 +132,12 @@ def test_false_answer_is_rejected(invariant: str, check: Check, checker: AnswerC
     """A checker that cannot fail proves nothing."""
     with pytest.raises(Violation, match=f"{invariant}:"):
         check(checker)
+
+
+def test_own_writes_are_not_overtaken_even_when_a_connection_breaks() -> None:
+    """S6: what is asked again may come later, never before a write that was called earlier."""
+    checker = AnswerChecker(GhostTree())
+    checker.check_own_writes("c", [("read", 9), ("write", 5), ("read", 5), ("write", 8)])
+    for wrong in ([("write", 5), ("read", 4)], [("write", 5), ("write", 4)], [("write", 5), ("write", 5)]):
+        with pytest.raises(Violation, match="S6"):
+            checker.check_own_writes("c", wrong)

@@ -11,7 +11,7 @@ import pytest
 from jkcs_server.serving.native import NativeConnection
 from journal.limits import Timing
 from journal.values import NodeId
-from tests.simulation.checkers.bounds import Bound, check_bounds, check_office, check_owners
+from tests.simulation.checkers.bounds import Bound, Stall, check_bounds, check_office, check_owners
 from tests.simulation.run import run_seed
 from tests.simulation.trace import Violation
 
@@ -71,3 +71,17 @@ def test_leader_that_nobody_answers_must_step_down() -> None:
         check_office(NodeId("a"), [5.0, 10.0], 3, timing, 10.1 + late)
     with pytest.raises(Violation, match="OFFICE"):
         check_office(NodeId("a"), [0.0, 0.0, 0.0, 10.0], 5, timing, 10.0 + late)
+
+
+def test_a_leader_whose_disk_stands_still_is_no_leader_for_long() -> None:
+    """OFFICE: its heartbeats do not wait for its disk, so nobody else would notice (R13)."""
+    timing, stall, node = Timing(heartbeat_interval=0.1, election_timeout=0.6), Stall(), NodeId("a")
+    for now in (0.0, 1.0, 1.5):
+        stall.look(node, True, 5, 7, timing, now)
+    stall.look(node, True, 6, 7, timing, 1.6)  # it moves
+    stall.look(node, True, 7, 7, timing, 9.0)  # nothing is to be written
+    stall.look(node, True, 7, 8, timing, 9.1)
+    stall.look(node, False, 7, 8, timing, 12.0)  # it does not lead
+    stall.look(node, True, 7, 8, timing, 12.1)
+    with pytest.raises(Violation, match="OFFICE: a still leads, and its disk has been at 7 of 8"):
+        stall.look(node, True, 7, 8, timing, 13.8)

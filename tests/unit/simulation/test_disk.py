@@ -281,3 +281,21 @@ def test_operations_are_told_before_and_after() -> None:
     with pytest.raises(Ended):
         disk.write("f", 0, [b"x"])
     assert disk.read("f", 0, 1) == b""
+
+
+def test_a_lying_disk_loses_the_end_of_a_file_and_nothing_else() -> None:
+    """What it had promised to keep: neither a restart nor a power cut brings it back."""
+    disk = SimDisk(random.Random(1))
+    disk.create("log", 100)
+    disk.write("log", 0, [b"h" * 10 + b"a" * 10 + b"b" * 10])
+    disk.sync("log")
+    disk.create("mark", 4)
+    disk.write("mark", 0, [b"mark"])
+    disk.sync_names()
+    disk.write_back("mark")
+    assert disk.lose_tail("log", 10, 10)
+    disk.lose_power()
+    assert disk.read("log", 0, 40) == b"h" * 10 + b"a" * 10 + bytes(20)
+    assert disk.read("mark", 0, 4) == b"mark"
+    assert disk.lose_tail("log", 10, 1000) and disk.read("log", 0, 40) == b"h" * 10 + bytes(30)
+    assert not disk.lose_tail("log", 10, 1000) and not disk.lose_tail("no", 0, 1)

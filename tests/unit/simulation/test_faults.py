@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from tests.simulation.acts import ACTS
-from tests.simulation.plan import ALL_FAULTS, EVENT_FAULTS, REQUESTED_FAULTS, Narrowing, draw
+from tests.simulation.plan import ALL_FAULTS, EVENT_FAULTS, Narrowing, draw
 from tests.simulation.run import _Run, run_seed
 
 CALM_SEED = 3
@@ -31,7 +31,7 @@ def test_every_act_happens_and_the_world_comes_right_after_all_of_them() -> None
     happened: set[str] = set()
     # Not together with damaged disks: how many of them may be damaged depends on who votes.
     # Backwards, for there must be snapshots before they can be damaged.
-    kinds = [kind for kind in reversed(EVENT_FAULTS) if kind not in REQUESTED_FAULTS]
+    kinds = [kind for kind in reversed(EVENT_FAULTS) if kind != "change_role"]
 
     async def everything(seconds: float) -> None:
         for kind in kinds:
@@ -48,9 +48,14 @@ def test_every_act_happens_and_the_world_comes_right_after_all_of_them() -> None
     assert happened == set(kinds)
 
 
-def test_roles_change_where_that_is_asked_for() -> None:
-    """Voters that observe for a while, and leaders who are preferred to others."""
-    outcome = run_seed(3, Narrowing(frozenset({"change_role"}), roles=("registers", "locker"), seconds=10.0))
+def test_roles_change() -> None:
+    """Voters that observe for a while."""
+    seed = next(
+        seed
+        for seed in range(1000)
+        if "change_role" in (plan := draw(seed)).faults and (plan.servers, plan.fault_seconds) == (3, 0.4)
+    )
+    outcome = run_seed(seed, Narrowing(frozenset({"change_role"}), roles=("registers", "locker"), seconds=20.0))
     assert not outcome.invariant, outcome.detail
     assert outcome.counts.faults["change_role"] > 1
 
@@ -58,7 +63,7 @@ def test_roles_change_where_that_is_asked_for() -> None:
 def test_a_random_quorum_is_enough_to_come_right() -> None:
     """The others stay broken for ever, and nobody may wait for them."""
     cores = set()
-    for seed in (3, 6, 9, 12, 15, 18):
+    for seed in [seed for seed in range(60) if draw(seed).random_core][:6]:
         plan = draw(seed, Narrowing(frozenset(), roles=("registers",), servers=3, seconds=1.0))
         assert plan.random_core
         run = _Run(plan, frozenset(), False, None)

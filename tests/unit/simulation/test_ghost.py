@@ -33,7 +33,7 @@ def entry(first: int, *commands: tuple[object, ...], term: int = 1) -> Entry:
 
 LOG = (
     entry(1, (OPEN, 0, 0, 0, b"p", 1000)),
-    entry(2, (CREATE, 1, 1, 0, "/k", b"v1", 0), (CREATE, 1, 2, 1, "/e", b"v2", 1)),
+    entry(2, (CREATE, 1, 1, 0, "/k", b"v1", 0), (CREATE, 1, 2, 0, "/e", b"v2", 1)),
     entry(4, (SET, 1, 3, 2, "/k", b"v3", -1)),
     entry(5, (SET, 1, 3, 2, "/k", b"v3", -1)),  # sent again: without effect
 )
@@ -170,3 +170,10 @@ def test_annals_know_every_index() -> None:
     assert annals.listing_at("/k", 1) is None and annals.listing_at("/k", 6) == Listing(6, ("c",), 1, 6)
     names = [None if one is None else one.names for one in annals.listings_between("/k", 1, 9)]
     assert names == [None, (), (), ("c",)]
+
+
+def test_answers_are_not_acknowledged_before_they_could_be_had() -> None:
+    """I16: what is acknowledged is forgotten, and can then be told to nobody."""
+    ghost, _ = replayed()
+    with pytest.raises(Violation, match="I16: session 1 says with serial 5 that it has the answer of 4"):
+        ghost.on_first_apply(entry(6, (SET, 1, 4, 3, "/k", b"v4", -1), (SET, 1, 5, 4, "/k", b"v5", -1)))

@@ -24,7 +24,7 @@ class FakeCore:
     commit: int = 0
     applied: int = 0
     terms: list[int] = field(default_factory=list)
-    matches: tuple[int, ...] = ()
+    matches: dict[object, int] = field(default_factory=dict)
 
     @property
     def last_index(self) -> int:
@@ -167,13 +167,15 @@ def test_follower_that_commits_beyond_its_log_is_rejected() -> None:
 def test_peer_taken_back_is_rejected() -> None:
     """I6: an acknowledgement that comes late may not undo one that came before it. A new term counts anew."""
     checker = started(A)
-    checker.on_step(A, FakeCore(2, True, terms=[2, 2, 2], matches=(3, 1)))
-    checker.on_step(A, FakeCore(2, True, terms=[2, 2, 2], matches=(3, 2)))
+    checker.on_step(A, FakeCore(2, True, terms=[2, 2, 2], matches={B: 3, C: 1}))
+    checker.on_step(A, FakeCore(2, True, terms=[2, 2, 2], matches={B: 3, C: 2}))
     checker.on_step(A, FakeCore(2, False, terms=[2, 2, 2]))
-    checker.on_step(A, FakeCore(3, True, terms=[2, 2, 2], matches=(0, 0)))
-    checker.on_step(A, FakeCore(3, True, terms=[2, 2, 2], matches=(2, 0)))
+    checker.on_step(A, FakeCore(3, True, terms=[2, 2, 2], matches={B: 0, C: 0}))
+    checker.on_step(A, FakeCore(3, True, terms=[2, 2, 2], matches={B: 2, C: 0}))
+    checker.on_step(A, FakeCore(3, True, terms=[2, 2, 2], matches={C: 0}))
+    checker.on_step(A, FakeCore(3, True, terms=[2, 2, 2], matches={B: 0, C: 2}))
     with pytest.raises(Violation, match="I6"):
-        checker.on_step(A, FakeCore(3, True, terms=[2, 2, 2], matches=(1, 3)))
+        checker.on_step(A, FakeCore(3, True, terms=[2, 2, 2], matches={B: 3, C: 1}))
 
 
 def test_leader_without_a_quorum_of_votes_is_rejected() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.__main__ import main
-from tests.simulation.plan import ALL_FAULTS, DRAWN_FAULTS, REQUESTED_FAULTS, Narrowing, draw
+from tests.simulation.plan import ALL_FAULTS, Narrowing, draw
 from tests.simulation.report import describe, explain
 from tests.simulation.run import Counts, Outcome, run_seed
 
@@ -62,9 +62,8 @@ def test_runs_do_real_work() -> None:
 def test_seeds_differ_in_their_faults_and_some_have_none() -> None:
     """Swarm testing: what one run always does, another never does."""
     plans = [draw(seed) for seed in range(1, 201)]
-    for fault in DRAWN_FAULTS:
+    for fault in ALL_FAULTS:
         assert 10 < sum(fault in plan.faults for plan in plans) < 190
-    assert not any(fault in plan.faults for plan in plans for fault in REQUESTED_FAULTS)
     assert 5 < sum(not plan.faults for plan in plans) < 60
     assert 15 < sum(plan.codec for plan in plans) < 150
     assert 40 < sum(plan.random_core for plan in plans) < 90
@@ -77,7 +76,6 @@ def test_faults_can_be_narrowed() -> None:
     assert len(plan.faults) > 2
     narrowed = draw(1, Narrowing(frozenset({plan.faults[0]})))
     assert narrowed.faults == plan.faults[:1] and narrowed.drawn == plan.drawn
-    assert draw(1, Narrowing(frozenset(REQUESTED_FAULTS))).faults == REQUESTED_FAULTS
 
 
 def test_a_failure_says_how_to_play_it_again() -> None:

@@ -21,7 +21,7 @@ from tests.unit.jkcs_server.cli.fake_client import FakeClient
 def client(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
     """The client that the shell gets, whatever the URL."""
     client = FakeClient().put("/a/b", b"x")
-    monkeypatch.setattr(module, "connect", lambda url, request_timeout: client)
+    monkeypatch.setattr(module, "connect", lambda url, request_timeout, auth: client)
     return client
 
 

@@ -80,6 +80,12 @@ def test_member_whose_address_nobody_knows_is_listed_too(cluster: Answers) -> No
     assert "where it serves clients is not known" in run("jkcs://h1:1").output
 
 
+def test_member_without_an_address_for_peers_is_listed(cluster: Answers) -> None:
+    """A cluster of one that lets the system choose that port has none to tell."""
+    cluster[A1] = status_of("n1", "leader", members=[{**member("n1", "h1:1"), "peer_address": ""}])
+    assert [(each.node, each.address) for each in survey([A1], 1)] == [("n1", "h1:1")]
+
+
 def test_silent_address_of_the_url_is_given_to_the_member_on_that_host(cluster: Answers) -> None:
     """A member that is down has told nobody where it serves; two lines for it would read as two members."""
     down = [member("n2", None, 40), member("n3", None, 50)]

@@ -24,6 +24,12 @@ def test_a_root_must_be_a_key_that_can_be_copied(path: str) -> None:
         assert result.exit_code == 2 and option in result.output and path in result.output
 
 
+def test_a_cluster_behind_tls_is_refused_by_name() -> None:
+    """Rather than spoken with in the clear, in vain."""
+    result = CliRunner().invoke(zk, ["diff", NOBODY, "--url", f"jkcss://{NOBODY}"])
+    assert result.exit_code == 2 and "does not speak TLS" in result.output
+
+
 def test_credentials_are_never_shown(tmp_path: Path) -> None:
     """Not even a line that makes no sense: it may be a password where a scheme was forgotten."""
     file = tmp_path / "auth"

@@ -115,3 +115,19 @@ def test_only_proposed_writes_are_offered_for_proposing_again() -> None:
     subject.round_read(1, ["r"])
     subject.write(2, ["w2"])
     assert subject.unanswered_writes() == [["w1"]]
+
+
+def test_a_task_holds_back_the_answers_behind_it_until_it_is_finished() -> None:
+    """Two that are alike are two: which is finished is told by identity."""
+    subject, log = lane()
+    first, second = ["task"], ["task"]
+    subject.task(first)
+    subject.task(second)
+    subject.local_read(["r1"])
+    subject.write(1, ["w1"])
+    subject.finish(second)
+    subject.drain(0)
+    assert log == ["propose w1"] and subject.unanswered_writes() == [["w1"]]
+    subject.finish(first)
+    subject.drain(0)
+    assert log == ["propose w1", "answer task", "answer task", "answer r1"]

@@ -46,10 +46,12 @@ from jkcs_client.protocol.messages import (
     STATUS,
     SYNC,
     UNWATCH,
+    VALUE_BYTES_MAX,
     WATCH,
     EventKind,
     WatchMode,
 )
+from jkcs_server.serving.connection import OUTGOING_BYTES_MAX
 from jkcs_server.serving.native import NativeConnection
 from jkcs_server.serving.pages import Pages
 from jkcs_server.serving.watches import WatchHub
@@ -543,3 +545,20 @@ def test_an_answer_for_an_administrator_who_has_left_is_dropped() -> None:
     client.connection.lost()
     desk.administrating[0][3](OK, {})
     assert client.take() == []
+
+
+def test_a_burst_of_small_requests_for_a_large_value_is_cut_off() -> None:
+    """Thousands of them fit into one frame: their answers must not all be made."""
+    desk, client = connected()
+    client.send([CREATE, 1, 0, "/a", bytes(VALUE_BYTES_MAX), 0])
+    desk.apply(client.connection)
+    written = 0
+
+    def write(data: bytes) -> None:
+        nonlocal written
+        written += len(data)
+        client.stuck_bytes = written
+
+    client.write = write  # type: ignore[method-assign]
+    client.send(*[[GET, -1 - number, "/a", LOCAL] for number in range(5000)])
+    assert client.closed and written < OUTGOING_BYTES_MAX + 2 * VALUE_BYTES_MAX

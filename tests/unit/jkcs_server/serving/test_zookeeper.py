@@ -339,6 +339,24 @@ def test_a_client_that_does_not_read_is_closed() -> None:
     assert client.closed and desk.connections == {}
 
 
+def test_a_burst_of_small_requests_for_a_large_value_is_cut_off() -> None:
+    """Ten thousand of them fit into one read of the socket: their answers must not all be made."""
+    _, client = connected()
+    client.call(zk.CREATE, jute.create("/a", bytes(VALUE_BYTES_MAX)))
+    sizes: list[int] = []
+    client.deaf = True
+    client.on_write = lambda data: sizes.append(len(data))
+    client.send(jute.request(1, zk.GET_DATA, jute.read("/a")) * 10_000)
+    assert client.closed and sum(sizes) < OUTGOING_BYTES_MAX + 2 * VALUE_BYTES_MAX
+
+
+def test_a_multi_of_reads_has_an_answer_of_bounded_size() -> None:
+    _, client = connected()
+    client.call(zk.CREATE, jute.create("/a", bytes(VALUE_BYTES_MAX)))
+    answer = client.call(zk.MULTI_READ, jute.multi(*[(zk.GET_DATA, jute.read("/a"))] * 40_000))
+    assert answer.error == zk.BAD_ARGUMENTS
+
+
 def test_a_client_with_too_much_unanswered_is_paused_and_resumed() -> None:
     desk, client = connected()
     for _ in range(REQUESTS_IN_FLIGHT_MAX + 1):

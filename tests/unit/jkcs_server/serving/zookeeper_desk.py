@@ -140,7 +140,8 @@ class Client:
         self.paused = False
         self.stuck_bytes = 0
         self.deaf = False
-        """Nothing is made of what it is sent."""
+        """It takes nothing of what it is sent."""
+        self.on_write: Callable[[bytes], None] = lambda data: None
         self.jute = JuteClient()
         self._ids: Ids = (("ip", address), *more)
         self._got: list[Answer | Event] = []
@@ -151,6 +152,8 @@ class Client:
 
     def write(self, data: bytes) -> None:
         assert not self.closed, "written after it was closed"
+        self.on_write(data)
+        self.stuck_bytes += len(data) if self.deaf else 0
         if not self.deaf:
             self._got += self.jute.feed(data)
 

@@ -82,8 +82,10 @@ class Log:
         self.machine.apply(entry_of(self.next_index, payload, len(commands), term, stamp=stamp))
         return self.notebook.take()
 
-    def open(self, password: bytes = PASSWORD, timeout_ms: int = 10_000) -> int:
+    def open(self, password: bytes | None = None, timeout_ms: int = 10_000) -> int:
         session = self.next_index
+        if password is None:
+            password = session.to_bytes(len(PASSWORD), "big")
         self.apply((OPEN, 0, 0, 0, password, timeout_ms))
         self.serials[session] = 0
         return session

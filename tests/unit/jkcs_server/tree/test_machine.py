@@ -214,7 +214,7 @@ def test_outcome_goes_to_the_owner_alone() -> None:
     notebooks = Notebook(), Notebook()
     machine = TreeMachine(Notebook())
     machine.owners[1] = notebooks[0]
-    payload = msgpack.packb([OPEN, 0, 0, 0, b"", 1000]) * 2
+    payload = msgpack.packb([OPEN, 0, 0, 0, b"one", 1000]) + msgpack.packb([OPEN, 0, 0, 0, b"two", 1000])
     payload += msgpack.packb([CREATE, 1, 1, 0, "/a", b"", 0]) + msgpack.packb([CREATE, 2, 1, 0, "/b", b"", 0])
     machine.apply(entry_of(1, payload, 4))
     assert [note[1:4] for note in notebooks[0].take()] == [(1, OK, 3)]
@@ -371,6 +371,25 @@ def test_session_is_there_when_its_opening_is_told(log: Log) -> None:
     machine = TreeMachine(Greeter())
     machine.apply(entry_of(1, msgpack.packb([OPEN, 0, 0, 0, PASSWORD, 1234]), 1))
     assert found == [(PASSWORD, 1234, 0)]
+
+
+def test_opening_proposed_twice_opens_one_session(log: Log) -> None:
+    """Its server cannot know whether the first proposal was lost; a second session would stay until it expires."""
+    opened = len(log.machine.sessions)
+    for _ in range(2):
+        log.apply((OPEN, 0, 0, 0, b"a password given once", 1234))
+    assert len(log.machine.sessions) == opened + 1
+
+
+def test_image_tells_an_opening_proposed_twice(log: Log) -> None:
+    """A server that starts from a snapshot must do with the second one what the others do."""
+    log.apply((OPEN, 0, 0, 0, b"a password given once", 1234))
+    other = TreeMachine(Notebook())
+    other.restore(log.machine.snapshot())
+    command = msgpack.packb([OPEN, 0, 0, 0, b"a password given once", 1234])
+    for machine in (log.machine, other):
+        machine.apply(entry_of(machine.applied + 1, command, 1))
+    assert len(other.sessions) == len(log.machine.sessions) and other.digest() == log.machine.digest()
 
 
 # Determinism

@@ -152,7 +152,7 @@ def test_pauses_between_rounds_double_up_to_the_election_timeout() -> None:
     node.expire()
     pauses = []
     for _ in range(9):
-        pauses.append(node.core.deadline - node.cluster.now)
+        pauses.append(node.core._election_at() - node.cluster.now)
         node.expire()
         assert node.core.role is Role.CANDIDATE and node.core.term == 1
     timing = node.cluster.timing
@@ -195,3 +195,12 @@ def test_a_pre_candidate_with_the_longer_log_learns_the_higher_term_and_wins() -
     assert (node.core.role, node.core.term) == (Role.FOLLOWER, 8)
     (_, ask), _ = node.expire()
     assert ask == VoteRequest(Term(9), Index(3), Term(1), True)
+
+
+def test_a_node_that_may_not_campaign_any_more_makes_nothing_of_a_won_pre_vote() -> None:
+    """Its disk may have filled up between question and answer."""
+    node = Alone(1)
+    node.expire()
+    node.core.set_able(False, node.cluster.now)
+    node.grant("n2", "n3")
+    assert (node.core.role, node.core.term) == (Role.FOLLOWER, 1)

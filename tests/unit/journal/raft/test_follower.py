@@ -20,7 +20,7 @@ from journal.raft.messages import (
     VoteRequest,
 )
 from journal.raft.ready import ReadGrant, Role
-from journal.raft.state import CEILING
+from journal.raft.state import CEILING, LAST_RESORT_TIMEOUTS
 from journal.values import START, Configuration, Index, NodeId, Position, SnapshotMeta, Term
 from tests.support.raft_cluster import Alone, append_after, chain, node_names, position_after
 
@@ -192,16 +192,31 @@ def test_a_granted_pre_vote_defers_an_own_election_once() -> None:
     assert follower.core.deadline == deferred
 
 
-def test_a_learner_and_a_withheld_node_never_campaign() -> None:
-    """They wait for a leader, however long (RELIABILITY R5, 41)."""
+def test_a_withheld_node_never_campaigns() -> None:
+    """It waits for a leader, however long (RELIABILITY R5)."""
+    node = Alone(1, withheld=2)
+    for _ in range(9):
+        assert not [message for _, message in node.expire() if isinstance(message, VoteRequest)]
+    assert node.step("n2", TimeoutNow(Term(1))) == []
+    assert node.core.term == 1
+
+
+def test_a_learner_campaigns_only_when_nobody_else_could_be_elected_for_long() -> None:
+    """Voters come first. But it may hold the newest log of all that are left."""
     names = node_names(3)
-    learner = Alone(1, configuration=Configuration(names[1:], learners=names[:1]))
-    withheld = Alone(1, withheld=2)
-    for node in (learner, withheld):
-        for _ in range(5):
-            assert node.expire() == []
-        assert node.step("n2", TimeoutNow(Term(1))) == []
-        assert node.core.term == 1
+    node = Alone(1, configuration=Configuration(names[1:], learners=names[:1]))
+    assert node.step("n2", TimeoutNow(Term(1))) == []
+    asked_at = 0.0
+    while not asked_at:
+        if [message for _, message in node.expire() if isinstance(message, VoteRequest)]:
+            asked_at = node.cluster.now
+    assert asked_at >= LAST_RESORT_TIMEOUTS * node.cluster.timing.election_timeout
+    node.grant("n2")
+    node.grant("n2")
+    assert node.core.role is Role.CANDIDATE  # its own vote counts nothing
+    node.grant("n3")
+    node.grant("n2", "n3")
+    assert node.core.role is Role.LEADER
 
 
 def test_a_refilled_node_takes_part_again() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from journal.errors import ChangeRefused, NotLeader
+from journal.errors import Busy, ChangeRefused, NotLeader
 from journal.raft.ready import Role
 from journal.values import Configuration, NodeId
 from tests.support.raft_cluster import Cluster, Node, node_names
@@ -81,7 +81,7 @@ def test_a_second_change_waits_for_the_first() -> None:
     leader = cluster.elect(1)
     cluster.isolate(4)
     leader.core.update_voters(NAMES[:3], NAMES[:4], {}, cluster.now)
-    with pytest.raises(ChangeRefused, match="not committed"):
+    with pytest.raises(Busy, match="not committed"):
         leader.core.update_voters(NAMES[:3], NAMES[:5], {}, cluster.now)
     cluster.wait(1)
     with pytest.raises(ChangeRefused, match="a change to n1, n2, n3, n4 is under way"):

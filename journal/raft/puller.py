@@ -1,11 +1,15 @@
-"""A node that observes: it pulls committed entries from a member of its choice, and has no say.
+"""A node that pulls: it asks other members for committed entries instead of being sent the log by a leader.
 
-It asks one source at a time and asks again as soon as it is answered; a source that has nothing new keeps the
-question until it has. A source that falls silent, knows of no leader for long, or stands in a ring of observers
-that feed only each other, is left for the next one. What is pulled is committed: an observer never truncates,
-except what it may have held uncommitted when it was a voter.
+An observer lives by it. It asks one source at a time and asks again as soon as it is answered; a source that has
+nothing new keeps the question until it has. A source that falls silent, knows of no leader for long, or stands in a
+ring of observers that feed only each other, is left for the next one.
 
-Knows nothing of elections. Driven by `core.py` on nodes whose configuration says that they observe.
+Every other node does it while it finds no leader, and asks one member after another: it may have been removed, or made
+an observer, while it was away, and then no leader will ever send it what says so. It acknowledges nothing of it.
+
+What is pulled is committed, whatever the term: nothing is truncated but what was never committed.
+
+Knows nothing of elections. Driven by `core.py`.
 """
 
 from __future__ import annotations
@@ -19,14 +23,16 @@ from journal.values import Index, NodeId
 
 HOPS_MAX = 8
 """Longer chains are taken for rings."""
+SILENT_TIMEOUTS = 2
+"""Election timeouts without a leader after which a node with a say asks around: most elections are over by then."""
 SPARE_LEADER_SECONDS = 10.0
 """An observer that found nobody else to pull from than the leader looks again after so long."""
 
 
-class Observer:
-    """The observer's timer, its source and its questions."""
+class Puller:
+    """The timer of one that pulls, its source and its questions."""
 
-    __slots__ = ("_agreed", "_asked_at", "_lately", "_spare_at", "_state", "deadline", "preferred", "source")
+    __slots__ = ("_agreed", "_asked_at", "_due", "_lately", "_receiving", "_spare_at", "_state", "preferred", "source")
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -40,56 +46,94 @@ class Observer:
         """When to look for another source than the leader, should it be the leader."""
         self._agreed = state.commit
         """Our log is a prefix of the cluster's up to here."""
+        self._receiving = False
+        """The source has said that its snapshot follows; false again with the next question."""
         self._asked_at = state.now
-        self.deadline = state.now
-        """When `tick` has something to do."""
+        """When the newest question left."""
+        self._due = state.now
+        """When to ask (again)."""
+
+    @property
+    def deadline(self) -> float:
+        """When `tick` has something to do, on a node that knows of no leader or pulls only."""
+        state = self._state
+        if state.unsent or self._receiving:
+            return self._due
+        return max(self._due, state.heard_at + SILENT_TIMEOUTS * state.timing.election_timeout)
 
     def tick(self) -> None:
         """Ask (again); somebody else when the source was silent for too long."""
         state = self._state
-        timing = state.timing
-        if self.source not in state.known or state.now - state.heard_at >= timing.election_timeout:
+        if not state.pulls_only:
+            arriving = self._receiving and state.heard_at > self._asked_at
+            if not arriving or self.source not in state.known:
+                self._choose()
+        elif self.source not in state.known or state.now - state.heard_at >= state.timing.election_timeout:
             self._choose()
         self._ask(wait=False)
 
+    def at_once(self) -> None:
+        """What this node is has changed: ask now what there is to know."""
+        self._due = self._state.now
+
     def peer_lost(self, peer: NodeId) -> None:
-        """A connection was reset; with it goes what was asked."""
+        """A connection of one that pulls only was reset; with it goes what was asked."""
         if peer == self._state.leader:
             self._state.leader = None
         if peer == self.source:
             self._choose()
-            self.deadline = self._state.now
+            self._due = self._state.now
 
-    def on_reply(self, sender: NodeId, reply: PullReply) -> None:
-        """What the source tells. Raises CorruptRecord when its log and ours differ where both are committed."""
+    def on_reply(self, sender: NodeId, reply: PullReply) -> bool:
+        """What the source tells; whether our log is another one for it.
+
+        Raises CorruptRecord when its log and ours differ where both are committed.
+        """
         state = self._state
         if sender != self.source or state.restoring is not None:
-            return
+            return False
         if reply.hops >= HOPS_MAX:
             self._choose()
-            return
-        state.hops = reply.hops + 1
-        # One that led until a moment ago may be told of itself.
-        state.leader = NodeId(reply.leader) if reply.leader not in ("", state.me) else None
+            return False
+        if state.pulls_only:
+            self._heed(reply)
         state.digests.attest(reply.attested, reply.attested_digest)
-        if reply.leader or reply.entries:
-            # Whoever knows of no leader may itself have been left behind: there is better to be had elsewhere.
+        if reply.entries and not self._take(sender, reply):
+            return False  # what it led to was asked already: to ask once more would double all that follows
+        self._ask_on(reply)
+        return bool(reply.entries)
+
+    def _heed(self, reply: PullReply) -> None:
+        """What one that pulls only learns of the leader. All others believe none but the leader itself."""
+        state = self._state
+        state.hops = reply.hops + 1
+        if reply.term == state.term:
+            # One that led until a moment ago may be told of itself.
+            state.leader = NodeId(reply.leader) if reply.leader not in ("", state.me) else None
+        if reply.entries or (reply.term == state.term and reply.leader and reply.commit >= reply.attested):
+            # Whoever knows of no leader, or hears of commits that do not get to its disk, may itself have been left
+            # behind: there is better to be had elsewhere.
             state.heard_at = state.now
             self._lately.clear()
-        if reply.entries and not self._take(sender, reply):
-            return  # what it led to was asked already: to ask once more would double all that follows
-        self._spare_leader()
+
+    def _ask_on(self, reply: PullReply) -> None:
+        """The next question, if the answer to the last one leads to one."""
+        state = self._state
+        self._receiving = reply.compacted
+        if state.pulls_only:
+            self._spare_leader()
         if reply.compacted:
-            self.deadline = state.now + state.timing.election_timeout
+            self._due = state.now + state.timing.election_timeout
         elif reply.entries or reply.commit > state.commit:
             self._ask(wait=False)
-        else:
+        elif state.pulls_only:
             self._ask(wait=True)
 
     def installed(self) -> None:
         """The log starts anew behind a snapshot."""
         self._agreed = self._state.commit
-        self.deadline = self._state.now
+        self._receiving = False
+        self._due = self._state.now
 
     def _spare_leader(self) -> None:
         """The leader has enough to do: pull from somebody else, if there is anybody."""
@@ -116,8 +160,9 @@ class Observer:
 
     def _ask(self, *, wait: bool) -> None:
         state = self._state
-        patience = state.timing.heartbeat_interval
-        self.deadline = state.now + patience
+        self._receiving = False
+        self._asked_at = state.now
+        self._due = state.now + (state.timing.heartbeat_interval if state.unsent else state.timing.election_timeout)
         if self.source is None or state.restoring is not None:
             return
         self._agreed = max(self._agreed, state.commit)
@@ -141,4 +186,5 @@ class Observer:
         if candidates and candidates[0][0][0]:
             self._lately.clear()  # all were tried: begin again
         self.source = candidates[0][1] if candidates else None
-        state.heard_at = state.now  # it gets its chance
+        if state.pulls_only:
+            state.heard_at = state.now  # it gets its chance
