@@ -90,7 +90,8 @@ class Acl:
 def permissions_of(letters: str) -> Permission:
     """The permissions that letters stand for. Raises BadArguments."""
     if type(letters) is not str or not letters or not set(letters) <= set(LETTERS):
-        raise BadArguments(f"permissions are letters out of {ALL}, not {str(letters)[:20]!r}")
+        # Not repeated: where they were left out, a password may stand in their place.
+        raise BadArguments(f"permissions are letters out of {ALL}")
     found = Permission(0)
     for letter in letters:
         found |= LETTERS[letter]
