@@ -225,6 +225,8 @@ def _add_watch(random: Random) -> Operation:
 
 def _watch_change(random: Random) -> Operation:
     kind, path = random.choice(("checkWatches", "removeWatches")), _path(random)
+    if not path.startswith(("~", "/")):
+        path = "~"  # at another beginning ZooKeeper's search for parents fails
     return Operation(kind, path, mode=3 if path in PERSISTENT else random.randint(1, 3))
 
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 
 from tests.zookeeper.answers import Owner, Zxid
-from tests.zookeeper.deliberate import is_deliberate
+from tests.zookeeper.deliberate import deliberate
 from tests.zookeeper.operations import Operation
-from tests.zookeeper.session import Event, Seen, Session, SilentServer
+from tests.zookeeper.session import Event, Reply, Seen, Session, SilentServer
 
 SESSIONS = 4
 FAILED = "JKCS failed"
@@ -125,12 +125,18 @@ class Ranks:
         return True
 
 
+class _Parted(Exception):
+    """A deliberate difference after which the two servers have different trees."""
+
+
 class Run:
     """The same steps at both servers, compared after each."""
 
     def __init__(self, real: tuple[str, int], ours: tuple[str, int], root: str) -> None:
         self._real, self._ours = World(real, root), World(ours, root)
         self._ranks = Ranks()
+        self.parted = False
+        """The trees differ, on purpose: the run is over."""
 
     def begin(self) -> Difference | None:
         step, real = Step(0, (), "begin"), self._real.begin()
@@ -158,8 +164,19 @@ class Run:
         return self._compare(step, real, ours)
 
     def _compare(self, step: Step, real: object, ours: object) -> Difference | None:
-        found = self._differ(real, ours, "seen", step)
+        try:
+            found = self._differ(real, ours, "seen", step)
+        except _Parted:
+            self.parted = True
+            return None
         return None if found is None else Difference(step, *found)
+
+    def _may(self, step: Step, real: object, ours: object) -> bool:
+        """Whether they differ on purpose. Raises _Parted when that leaves nothing to compare."""
+        reason = deliberate(step.operations, real, ours)
+        if reason is not None and reason.parts:
+            raise _Parted
+        return reason is not None
 
     def _differ(self, real: object, ours: object, where: str, step: Step) -> tuple[str, object, object] | None:
         if isinstance(real, Zxid) and isinstance(ours, Zxid):
@@ -169,7 +186,9 @@ class Run:
             same = mine == theirs if mine or theirs else real.number == ours.number
             return None if same else (where, theirs or real, mine or ours)
         if type(real) is not type(ours):
-            return None if is_deliberate(step.operations, real, ours) else (where, real, ours)
+            return None if self._may(step, real, ours) else (where, real, ours)
+        if isinstance(real, Reply):
+            self._may(step, real, ours)
         if is_dataclass(real) and not isinstance(real, type):
             for field in fields(real):
                 one, two = getattr(real, field.name), getattr(ours, field.name)
@@ -180,9 +199,9 @@ class Run:
             for place, (one, two) in enumerate(zip(real, ours, strict=False)):
                 if found := self._differ(one, two, f"{where}[{place}]", step):
                     return found
-            same = len(real) == len(ours) or is_deliberate(step.operations, real, ours)
+            same = len(real) == len(ours) or self._may(step, real, ours)
             return None if same else (f"{where} is of another length", real, ours)
-        return None if real == ours or is_deliberate(step.operations, real, ours) else (where, real, ours)
+        return None if real == ours or self._may(step, real, ours) else (where, real, ours)
 
 
 def _sorted(seen: Sequence[Seen]) -> list[Seen]:
