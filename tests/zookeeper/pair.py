@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 
@@ -90,9 +91,11 @@ class World:
             impostor.disconnect()
         else:
             seen.append(session.exchange(step.operations, self._root))
+        seen.extend(each.settle() for each in self.sessions)
         ends = any(operation.kind == "closeSession" for operation in step.operations)
-        # The ephemerals of a session go in one transaction, and in whatever order.
-        seen.extend(_sorted(each.settle()) if ends else each.settle() for each in self.sessions)
+        if ends:
+            # The ephemerals of a session go in one transaction, and in whatever order.
+            seen = [_events_sorted(each) if isinstance(each, list) else each for each in seen]
         if not session.connected:
             if ends:
                 self.sessions[step.session] = Session(self._address)
@@ -204,6 +207,9 @@ class Run:
         return None if real == ours or self._may(step, real, ours) else (where, real, ours)
 
 
-def _sorted(seen: Sequence[Seen]) -> list[Seen]:
-    events = sorted((each for each in seen if isinstance(each, Event)), key=lambda event: (event.path, event.kind))
-    return [*events, *(each for each in seen if not isinstance(each, Event))]
+def _events_sorted(seen: Sequence[Seen]) -> list[Seen]:
+    """With the events between two replies in order of their paths."""
+    result: list[Seen] = []
+    for are_events, group in itertools.groupby(seen, lambda each: isinstance(each, Event)):
+        result.extend(sorted(group, key=repr) if are_events else group)
+    return result
