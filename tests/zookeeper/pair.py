@@ -211,5 +211,6 @@ def _events_sorted(seen: Sequence[Seen]) -> list[Seen]:
     """With the events between two replies in order of their paths."""
     result: list[Seen] = []
     for are_events, group in itertools.groupby(seen, lambda each: isinstance(each, Event)):
-        result.extend(sorted(group, key=repr) if are_events else group)
+        together = list(group)
+        result.extend(sorted(together, key=repr) if are_events else together)
     return result
