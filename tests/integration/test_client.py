@@ -67,8 +67,8 @@ async def test_a_real_node_answers_as_the_client_expects(url: str) -> None:
         async with client.transaction() as txn:
             txn.create("/q-", sequential=True, ephemeral=True)
             txn.check("/k/v", version=1)
-        assert txn.results == ["/q-0000000000", None]
-        assert await client.children("/") == ["k", "q-0000000000"]
+        assert txn.results == ["/q-0000000001", None]
+        assert await client.children("/") == ["k", "q-0000000001"]
         assert await client.sync() >= stat.index
         assert (await client.status())["node"] == "n1"
         await client.delete("/k", recursive=True)
