@@ -17,7 +17,6 @@ import click
 
 from jkcs_client import JkcsError, NotConnected, connect
 from jkcs_client.address import parse
-from jkcs_client.protocol.errors import BadArguments
 from jkcs_server.cli.credentials import Credentials, read_credentials
 from jkcs_server.cli.exits import FAILED, INTERRUPTED, UNREACHABLE, USAGE
 from jkcs_server.cli.render import duration_text, show_json
@@ -232,7 +231,8 @@ def _zookeeper(name: str, hosts: str, credentials: Credentials, order: Order) ->
 
 async def _live(order: Order) -> int:
     """Do it; the exit code."""
-    async with _zookeeper("ZooKeeper", order.hosts, order.theirs, order) as theirs, _cluster(order) as ours:
+    # The cluster first: what it refuses is wrong usage, and ZooKeeper need not hear of it.
+    async with _cluster(order) as ours, _zookeeper("ZooKeeper", order.hosts, order.theirs, order) as theirs:
         source, target = (ours, theirs) if order.command == "export" else (theirs, ours)
         if order.only_looks:
             return await _look(order, source, target)
@@ -246,7 +246,7 @@ async def _cluster(order: Order) -> AsyncIterator[Side]:
         target = parse(order.url)
         if target.tls or given():
             # kazoo compares no names: the credentials could go to anybody with a certificate of the authority.
-            raise BadArguments("with TLS to the cluster only --no-acls without --auth is possible")
+            raise click.UsageError("with TLS to the cluster only --no-acls without --auth is possible")
         hosts = ",".join(map(str, target.addresses)) + target.chroot
         async with _zookeeper("JKCS", hosts, order.ours, order) as side:
             yield side

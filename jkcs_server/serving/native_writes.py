@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from jkcs_client.protocol.errors import DefiniteError
+from jkcs_client.protocol.credentials import is_digest_id
+from jkcs_client.protocol.errors import DefiniteError, InvalidAcl
 from jkcs_client.protocol.messages import CREATE, MULTI, SET_ACL
 from jkcs_server.tree.acl import Ids, check_size, fix
 
@@ -27,6 +28,10 @@ def fixed(op: int, arguments: list[Any], ids: Ids) -> list[Any]:
     entries = arguments[at]
     if entries is None:
         return arguments
+    for _, scheme, name in entries:
+        if scheme == "digest" and not is_digest_id(name):
+            # ZooKeeper takes it. A password that was not made a hash would stand in the log for everybody to read.
+            raise InvalidAcl("of scheme digest the name is USER:HASH, the hash a SHA-1 in base64")
     found = fix(tuple([(permissions, scheme, name) for permissions, scheme, name in entries]), ids)
     # It may have grown: for a client with many identities `auth` is many entries.
     check_size(found)

@@ -14,7 +14,6 @@ from weakref import WeakValueDictionary
 from crc32c import crc32c
 from msgpack import packb
 
-from jkcs_client.protocol.credentials import is_digest_id
 from jkcs_client.protocol.errors import BadArguments, InvalidAcl, TooLarge
 from jkcs_client.protocol.messages import ACL_ENTRIES_MAX, ACL_ID_BYTES_MAX, Permission
 
@@ -187,5 +186,6 @@ def _is_valid(scheme: str, name: str) -> bool:
     if scheme == "ip":
         return _network(name) is not None
     if scheme == "digest":
-        return is_digest_id(name)
+        # As ZooKeeper counts: nothing behind the last colon is no part, and nobody looks at what the parts are.
+        return len(name.rstrip(":").split(":")) == 2
     return scheme in ("x509", "sasl") and name != ""

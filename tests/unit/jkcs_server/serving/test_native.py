@@ -575,7 +575,7 @@ def test_a_burst_of_small_requests_for_a_large_value_is_cut_off() -> None:
 
 # Permissions.
 
-ALICE = "alice:" + "YQ=="
+ALICE = digest_id("alice:secret")
 OPEN_ENTRIES = [[31, "world", "anyone"]]
 
 
