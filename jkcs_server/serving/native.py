@@ -44,7 +44,6 @@ from jkcs_client.protocol.messages import (
     PREFACE,
     REQUEST_ARRAY_MAX,
     REQUESTS_IN_FLIGHT_MAX,
-    SET_ACL,
     SYNC,
     VALUE_BYTES_MAX,
     VERSION,
@@ -54,10 +53,13 @@ from jkcs_server.serving.credentials import with_credentials
 from jkcs_server.serving.figures import Figures
 from jkcs_server.serving.lane import Lane
 from jkcs_server.serving.native_reads import LEVELLED, READS
-from jkcs_server.serving.native_writes import CREATE_WITH_ACL, fixed
+from jkcs_server.serving.native_writes import fixed
 from jkcs_server.tree.acl import READ, Acl, Ids, allows
 from jkcs_server.tree.checks import check_path, check_write
 from jkcs_server.tree.commands import IDENTIFIED
+
+_USUAL_FIELDS = 6
+"""Of a write without a list, but those from MULTI on: opcode, serial, acked and up to three arguments."""
 
 _REFUSED = 0
 """Opcode of the empty command that a refused write becomes: the tree knows no such operation."""
@@ -318,12 +320,11 @@ class NativeConnection:
             acked = message[2] if len(message) > 2 else None
             if type(acked) is not int or not 0 <= acked < serial:
                 raise BadArguments(f"a write is [op, serial, acked, ...], with acked below {serial}")
-            arguments = message[3:]
-            check_write(op, arguments)
-            if op in (MULTI, SET_ACL) or len(arguments) == CREATE_WITH_ACL:
-                message[3:] = fixed(op, arguments, self.ids)
-            if op == MULTI and (serial - acked) * len(message[3]) > MULTI_RESULTS_MAX:
-                raise TooLarge(f"{serial - acked} unacknowledged writes, of {len(message[3])} operations each")
+            check_write(op, message[3:])
+            if op >= MULTI or len(message) > _USUAL_FIELDS:
+                message[3:] = fixed(op, message[3:], self.ids)
+                if op == MULTI and (serial - acked) * len(message[3]) > MULTI_RESULTS_MAX:
+                    raise TooLarge(f"{serial - acked} unacknowledged writes, of {len(message[3])} operations each")
         except JkcsError as error:
             self._refusals[serial] = error
             message = [_REFUSED, serial, 0]

@@ -14,18 +14,16 @@ from jkcs_client.protocol.errors import DefiniteError, InvalidAcl
 from jkcs_client.protocol.messages import CREATE, MULTI, SET_ACL
 from jkcs_server.tree.acl import Ids, check_size, fix
 
-CREATE_WITH_ACL = 5
-"""Arguments of a create with a list; there is no other write with so many."""
 _AT = {SET_ACL: 1, CREATE: 3}
-"""Where the list stands among the arguments."""
+"""Where the list stands among the arguments, if it is there."""
 
 
 def fixed(op: int, arguments: list[Any], ids: Ids) -> list[Any]:
     """The arguments to propose for a client with these identities. Raises InvalidAcl, TooLarge."""
     if op == MULTI:
         return [[_fixed_step(place, step, ids) for place, step in enumerate(arguments[0])]]
-    at = _AT[op]
-    entries = arguments[at]
+    at = _AT.get(op, len(arguments))
+    entries = arguments[at] if at < len(arguments) else None
     if entries is None:
         return arguments
     for _, scheme, name in entries:
@@ -40,7 +38,7 @@ def fixed(op: int, arguments: list[Any], ids: Ids) -> list[Any]:
 
 def _fixed_step(place: int, step: list[Any], ids: Ids) -> list[Any]:
     op = step[0]
-    if op != SET_ACL and (op != CREATE or len(step) <= CREATE_WITH_ACL):
+    if op not in _AT:
         return step
     try:
         return [op, *fixed(op, step[1:], ids)]
