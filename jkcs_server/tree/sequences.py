@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 def next_path(taken: Container[str], prefix: str, parent: Node | None, int32: bool) -> tuple[int, str]:
     """The number of a new sequential key below `parent` (None: there is none yet), and its path.
 
-    `int32`: the number is shown as ZooKeeper shows it, which wraps around at 32 bits.
+    `int32`: as ZooKeeper makes them: the number wraps around at 32 bits, and the name may be taken.
     """
     number = 0 if parent is None else parent.sequence
     while True:
         shown = (number + 2**31) % 2**32 - 2**31 if int32 else number
         path = f"{prefix}{shown:0{SEQUENCE_DIGITS}}"
-        # Somebody may have taken the name by hand. To fail would be to fail for ever.
-        if path not in taken:
+        # Somebody may have taken the name by hand. To fail would be to fail for ever, as ZooKeeper does.
+        if int32 or path not in taken:
             return number, path
         number += 1

@@ -28,11 +28,12 @@ def test_a_number_has_ten_digits_or_more(number: int, int32: bool, path: str) ->
 
 
 def test_a_name_that_is_taken_is_left_out() -> None:
-    """To fail would be to fail for ever: the number would be the same the next time."""
+    """To fail would be to fail for ever, as ZooKeeper does: the number would be the same the next time."""
     parent = Node(b"", 1, 1, 0)
     parent.sequence = 3
     taken = {"/q/0000000003", "/q/0000000004"}
     assert next_path(taken, "/q/", parent, False) == (5, "/q/0000000005")
+    assert next_path(taken, "/q/", parent, True) == (3, "/q/0000000003")
 
 
 def test_a_parent_that_is_not_there_yet_begins_at_zero() -> None:
