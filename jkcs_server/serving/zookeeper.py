@@ -222,7 +222,10 @@ class ZooKeeperConnection:
             else:
                 self._other(xid, op, body)
         except FAULTS:
-            self._fail(xid, zk.MARSHALLING_ERROR)
+            if op == zk.AUTH:
+                self.close()
+            else:
+                self._fail(xid, zk.MARSHALLING_ERROR)
         except JkcsError as error:
             self._fail(xid, answers.code_of(error.code))
 

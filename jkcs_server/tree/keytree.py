@@ -366,8 +366,8 @@ class KeyTree:
         while True:
             shown = (number + 2**31) % 2**32 - 2**31 if int32 else number
             path = f"{prefix}{shown:0{paths.SEQUENCE_DIGITS}}"
-            # Somebody may have taken the name by hand. To fail would be to fail for ever.
-            if path not in self.nodes:
+            # Somebody may have taken the name by hand. To fail would be to fail for ever, as ZooKeeper does.
+            if int32 or path not in self.nodes:
                 return number, path
             number += 1
 

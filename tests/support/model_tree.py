@@ -255,6 +255,9 @@ class ModelTree:
         deepest = missing[0] if missing else None
         lowest = _parent(deepest) if deepest is not None else parent
         self._need(CREATE, lowest, path)
+        int32 = bool(flags & messages.CreateFlag.INT32)
+        if sequential and int32 and not missing:
+            path, sequential = self._numbered(path, parent, True), False
         if path in self.keys and not sequential:
             raise Failed(errors.NodeExists, path)
         if self.keys[lowest].owner:
@@ -263,7 +266,7 @@ class ModelTree:
             self._add(above, b"", 0, index, stamp, acl)
             self._count()
         if sequential:
-            path = self._numbered(path, parent, bool(flags & messages.CreateFlag.INT32))
+            path = self._numbered(path, parent, int32)
         self._charge(path, 1, len(data))
         ephemeral = bool(flags & messages.CreateFlag.EPHEMERAL)
         self._add(path, data, session_id if ephemeral else 0, index, stamp, acl)
@@ -278,7 +281,7 @@ class ModelTree:
             while int32 and shown > 2**31 - 1:
                 shown -= 2**32
             path = f"{prefix}{shown:010}"
-            if path not in self.keys:
+            if int32 or path not in self.keys:
                 # The creation itself counts one.
                 self.keys[parent].next_number = number
                 return path

@@ -60,9 +60,10 @@ def test_equal_lists_are_one_object_while_somebody_has_it() -> None:
     assert len(acl._lists) == before - 1
 
 
-VALID = ["world:anyone", "ip:10.0.0.1", "ip:10.0.0.0/8", "ip:::1", "digest:me:bWU=", "x509:CN=me", "sasl:me@REALM"]
-INVALID = ["world:all", "ip:here", "ip:1.2.3.4/33", "ip:1.2.3.4/", "digest:me", "digest:me:x:y", "digest::x", "x509:"]
-INVALID += ["super:", "other:me", ":", "digest:me:~"]
+VALID = ["world:anyone", "ip:10.0.0.1", "ip:10.0.0.0/8", "ip:::1", "x509:CN=me", "sasl:me@REALM"]
+VALID += ["digest:me:bWU=", "digest:me:~", "digest::x"]
+INVALID = ["world:all", "ip:here", "ip:1.2.3.4/33", "ip:1.2.3.4/", "digest:me", "digest:me:x:y", "digest:", "x509:"]
+INVALID += ["super:", "other:me", ":"]
 
 
 @pytest.mark.parametrize("who", VALID)
