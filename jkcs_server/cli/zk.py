@@ -6,7 +6,6 @@ Reads options, shows progress and results; the copy is in `zk_copy.py`, the two 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +17,7 @@ import click
 
 from jkcs_client import JkcsError, NotConnected, connect
 from jkcs_client.address import parse
-from jkcs_client.protocol.errors import BadArguments
+from jkcs_server.cli.credentials import Credentials, read_credentials
 from jkcs_server.cli.exits import FAILED, INTERRUPTED, UNREACHABLE, USAGE
 from jkcs_server.cli.render import duration_text, show_json
 from jkcs_server.cli.status import DEFAULT_URL
@@ -31,10 +30,6 @@ if TYPE_CHECKING:
     from jkcs_server.cli.zk_zookeeper import ZooKeeperSide
 
 SESSION_SECONDS = 30.0
-CREDENTIALS_BYTES_MAX = 1 << 16
-
-Credentials = tuple[tuple[str, str], ...]
-"""Schemes and secrets. Never shown: not even in an error."""
 
 _MARKS: Mapping[Kind, str] = {
     Kind.MISSING: "+ {}",
@@ -201,8 +196,8 @@ def _run(
 ) -> None:
     wishes = Wishes(delete=delete, sequences=sequences)
     root, into = _path(root, "--root"), _path(into or root, "--into")
-    theirs = _credentials(zookeeper_auth, "--zookeeper-auth", "ZOOKEEPER_AUTH")
-    ours = _credentials(auth, "--auth", "JKCS_AUTH")
+    theirs = read_credentials(zookeeper_auth, "--zookeeper-auth", "ZOOKEEPER_AUTH")
+    ours = read_credentials(auth, "--auth", "JKCS_AUTH")
     order = Order(command, hosts, root=root, into=into, wishes=wishes, theirs=theirs, ours=ours, **rest)
     try:
         sys.exit(asyncio.run(_live(order)))
@@ -223,23 +218,6 @@ def _path(path: str, option: str) -> str:
     return path
 
 
-def _credentials(file: Path | None, option: str, variable: str) -> Credentials:
-    """From the file, else from the environment; never from the command line, which everybody can read."""
-    text = os.environ.get(variable, "") if file is None else file.read_text(encoding="utf-8")
-    if len(text) > CREDENTIALS_BYTES_MAX:
-        raise click.BadParameter(f"more than {CREDENTIALS_BYTES_MAX} bytes", param_hint=option)
-    found = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        scheme, colon, secret = line.strip().partition(":")
-        if not colon or not secret:
-            # The line itself is not shown: it may be a password.
-            raise click.BadParameter(f"line {number} is not digest:USER:PASSWORD", param_hint=option)
-        found.append((scheme, secret))
-    return tuple(found)
-
-
 def _zookeeper(name: str, hosts: str, credentials: Credentials, order: Order) -> ZooKeeperSide:
     try:
         from jkcs_server.cli.zk_zookeeper import ZooKeeperSide
@@ -253,7 +231,8 @@ def _zookeeper(name: str, hosts: str, credentials: Credentials, order: Order) ->
 
 async def _live(order: Order) -> int:
     """Do it; the exit code."""
-    async with _zookeeper("ZooKeeper", order.hosts, order.theirs, order) as theirs, _cluster(order) as ours:
+    # The cluster first: what it refuses is wrong usage, and ZooKeeper need not hear of it.
+    async with _cluster(order) as ours, _zookeeper("ZooKeeper", order.hosts, order.theirs, order) as theirs:
         source, target = (ours, theirs) if order.command == "export" else (theirs, ours)
         if order.only_looks:
             return await _look(order, source, target)
@@ -267,7 +246,7 @@ async def _cluster(order: Order) -> AsyncIterator[Side]:
         target = parse(order.url)
         if target.tls or given():
             # kazoo compares no names: the credentials could go to anybody with a certificate of the authority.
-            raise BadArguments("with TLS to the cluster only --no-acls without --auth is possible")
+            raise click.UsageError("with TLS to the cluster only --no-acls without --auth is possible")
         hosts = ",".join(map(str, target.addresses)) + target.chroot
         async with _zookeeper("JKCS", hosts, order.ours, order) as side:
             yield side

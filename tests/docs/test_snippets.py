@@ -1,8 +1,9 @@
 """The Python in the README and in docs/ runs, against a real node in this process.
 
 The blocks of a page run in order and share their names, as a reader would type them. Given are `node`, a single
-durable node in an empty directory, and `client`, connected to it, anew for each block. Addresses in `jkcs://` URLs
-become the node's. A block that awaits nothing at its top level runs in a thread, so that it may call `asyncio.run`.
+durable node in an empty directory, and `client`, connected to it, anew for each block. Addresses in `jkcs://` URLs, and
+the default one anywhere, become the node's. A block that awaits nothing at its top level runs in a thread, so that it
+may call `asyncio.run`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from jkcs_server import Node
 from tests.docs.pages import Block, Page, pages
 
 SECONDS_MAX = 30
+DEFAULT_ADDRESS = "127.0.0.1:2181"
 
 _PAGES = [page for page in pages() if any(block.language == "python" for block in page.blocks)]
 
@@ -54,7 +56,7 @@ async def test_the_python_on_a_page_runs(page: Page, tmp_path: Path, monkeypatch
             names: dict[str, object] = {"__name__": "page"}
             for block in page.blocks:
                 if block.language == "python" and block.not_run is None:
-                    text = re.sub(r"jkcs://[\w.,:-]+", here, block.text)
+                    text = re.sub(r"jkcs://[\w.,:-]+", here, block.text).replace(DEFAULT_ADDRESS, f"{host}:{port}")
                     names |= {"node": node, "client": client}
                     code = _compile(page, block, text)
                     if code.co_flags & inspect.CO_COROUTINE:

@@ -6,6 +6,7 @@ start from it as from any other. The ghost is told the same. Called by the world
 
 from __future__ import annotations
 
+from jkcs_server.tree.acl import Acl
 from jkcs_server.tree.machine import TreeMachine
 from journal.limits import Limits
 from journal.machine import combined_digest
@@ -25,9 +26,11 @@ STAMP = 1
 class _Silent:
     """Hooks of a machine that serves nobody."""
 
-    def on_event(self, kind: int, path: str, index: int) -> None: ...
+    def on_event(self, kind: int, path: str, index: int, acl: Acl | None, parent_acl: Acl | None) -> None: ...
 
     def on_opened(self, password: bytes, session_id: int, index: int) -> None: ...
+
+    def on_moved(self, session_id: int, nonce: bytes, index: int) -> None: ...
 
     def on_ended(self, session_id: int, index: int, expired: bool) -> None: ...
 

@@ -35,7 +35,6 @@ from jkcs_client.protocol.messages import (
 from jkcs_server.tree.commands import EXPIRE, OPEN
 from tests.support.model_tree import ModelTree
 
-PASSWORD = b"0123456789abcdef"
 FIRST_INDEX = 100
 
 
@@ -163,7 +162,8 @@ class FakeConnection:
                 return
             serial = known.serial
         elif timeout_ms:
-            password = PASSWORD
+            # Of each session its own: an opening with a password in use is taken for one proposed twice.
+            password = cluster.index.to_bytes(16, "big")
             cluster.apply((OPEN, 0, 0, 0, password, timeout_ms))
             session = cluster.index
         self.session = session

@@ -192,6 +192,7 @@ class ModelTree:
             messages.CHECK: (str, int),
             messages.GUARD: (str, int),
             messages.SET_ACL: (str, tuple, int),
+            messages.SEQUENCE: (str, int),
         }
         if op not in shapes:
             raise Failed(errors.Unimplemented, f"operation {op}")
@@ -207,6 +208,8 @@ class ModelTree:
         if op == messages.CREATE:
             _check_lifetime(arguments[2], ttl)
             return self._create(index, stamp, session_id, path, arguments[1], arguments[2], acl or OPEN_ACL, ttl)
+        if op == messages.SEQUENCE and not 0 <= arguments[1] <= 2**62:
+            raise Failed(errors.BadArguments, "wrong arguments")
         _check_path(path)
         if op == messages.GUARD:
             if path not in self.keys or self.keys[path].czxid != arguments[1]:
@@ -221,7 +224,11 @@ class ModelTree:
             raise Failed(errors.NoNode, path)
         key = self.keys[path]
         if op != messages.DELETE:
-            self._need({messages.SET: WRITE, messages.CHECK: READ, messages.SET_ACL: ADMIN}[op], path, path)
+            needed = {messages.SET: WRITE, messages.CHECK: READ, messages.SET_ACL: ADMIN, messages.SEQUENCE: ADMIN}
+            self._need(needed[op], path, path)
+        if op == messages.SEQUENCE:
+            key.next_number = max(key.next_number, arguments[1])
+            return (self.stat(path),)
         present = key.aversion if op == messages.SET_ACL else key.version
         if op != messages.SET and not _is_version(arguments[-1], present):
             raise Failed(errors.BadVersion, path)
@@ -255,6 +262,9 @@ class ModelTree:
         deepest = missing[0] if missing else None
         lowest = _parent(deepest) if deepest is not None else parent
         self._need(CREATE, lowest, path)
+        int32 = bool(flags & messages.CreateFlag.INT32)
+        if sequential and int32 and not missing:
+            path, sequential = self._numbered(path, parent, True), False
         if path in self.keys and not sequential:
             raise Failed(errors.NodeExists, path)
         if self.keys[lowest].owner:
@@ -263,7 +273,7 @@ class ModelTree:
             self._add(above, b"", 0, index, stamp, acl)
             self._count()
         if sequential:
-            path = self._numbered(path, parent, bool(flags & messages.CreateFlag.INT32))
+            path = self._numbered(path, parent, int32)
         self._charge(path, 1, len(data))
         ephemeral = bool(flags & messages.CreateFlag.EPHEMERAL)
         self._add(path, data, session_id if ephemeral else 0, index, stamp, acl)
@@ -278,7 +288,7 @@ class ModelTree:
             while int32 and shown > 2**31 - 1:
                 shown -= 2**32
             path = f"{prefix}{shown:010}"
-            if path not in self.keys:
+            if int32 or path not in self.keys:
                 # The creation itself counts one.
                 self.keys[parent].next_number = number
                 return path

@@ -49,7 +49,7 @@ class Judge:
         try:
             found = run.begin()
             for step in steps if found is None else ():
-                if found := run.take(step):
+                if (found := run.take(step)) or run.parted:
                     break
             return found
         finally:

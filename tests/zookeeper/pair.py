@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 
 from tests.zookeeper.answers import Owner, Zxid
-from tests.zookeeper.deliberate import is_deliberate
+from tests.zookeeper.deliberate import deliberate
 from tests.zookeeper.operations import Operation
-from tests.zookeeper.session import Event, Seen, Session, SilentServer
+from tests.zookeeper.session import Event, Reply, Seen, Session, SilentServer
 
 SESSIONS = 4
 FAILED = "JKCS failed"
@@ -90,9 +91,11 @@ class World:
             impostor.disconnect()
         else:
             seen.append(session.exchange(step.operations, self._root))
+        seen.extend(each.settle() for each in self.sessions)
         ends = any(operation.kind == "closeSession" for operation in step.operations)
-        # The ephemerals of a session go in one transaction, and in whatever order.
-        seen.extend(_sorted(each.settle()) if ends else each.settle() for each in self.sessions)
+        if ends:
+            # The ephemerals of a session go in one transaction, and in whatever order.
+            seen = [_events_sorted(each) if isinstance(each, list) else each for each in seen]
         if not session.connected:
             if ends:
                 self.sessions[step.session] = Session(self._address)
@@ -125,12 +128,18 @@ class Ranks:
         return True
 
 
+class _Parted(Exception):
+    """A deliberate difference after which the two servers have different trees."""
+
+
 class Run:
     """The same steps at both servers, compared after each."""
 
     def __init__(self, real: tuple[str, int], ours: tuple[str, int], root: str) -> None:
         self._real, self._ours = World(real, root), World(ours, root)
         self._ranks = Ranks()
+        self.parted = False
+        """The trees differ, on purpose: the run is over."""
 
     def begin(self) -> Difference | None:
         step, real = Step(0, (), "begin"), self._real.begin()
@@ -158,8 +167,19 @@ class Run:
         return self._compare(step, real, ours)
 
     def _compare(self, step: Step, real: object, ours: object) -> Difference | None:
-        found = self._differ(real, ours, "seen", step)
+        try:
+            found = self._differ(real, ours, "seen", step)
+        except _Parted:
+            self.parted = True
+            return None
         return None if found is None else Difference(step, *found)
+
+    def _may(self, step: Step, real: object, ours: object) -> bool:
+        """Whether they differ on purpose. Raises _Parted when that leaves nothing to compare."""
+        reason = deliberate(step.operations, real, ours)
+        if reason is not None and reason.parts:
+            raise _Parted
+        return reason is not None
 
     def _differ(self, real: object, ours: object, where: str, step: Step) -> tuple[str, object, object] | None:
         if isinstance(real, Zxid) and isinstance(ours, Zxid):
@@ -169,7 +189,9 @@ class Run:
             same = mine == theirs if mine or theirs else real.number == ours.number
             return None if same else (where, theirs or real, mine or ours)
         if type(real) is not type(ours):
-            return None if is_deliberate(step.operations, real, ours) else (where, real, ours)
+            return None if self._may(step, real, ours) else (where, real, ours)
+        if isinstance(real, Reply):
+            self._may(step, real, ours)
         if is_dataclass(real) and not isinstance(real, type):
             for field in fields(real):
                 one, two = getattr(real, field.name), getattr(ours, field.name)
@@ -180,11 +202,15 @@ class Run:
             for place, (one, two) in enumerate(zip(real, ours, strict=False)):
                 if found := self._differ(one, two, f"{where}[{place}]", step):
                     return found
-            same = len(real) == len(ours) or is_deliberate(step.operations, real, ours)
+            same = len(real) == len(ours) or self._may(step, real, ours)
             return None if same else (f"{where} is of another length", real, ours)
-        return None if real == ours or is_deliberate(step.operations, real, ours) else (where, real, ours)
+        return None if real == ours or self._may(step, real, ours) else (where, real, ours)
 
 
-def _sorted(seen: Sequence[Seen]) -> list[Seen]:
-    events = sorted((each for each in seen if isinstance(each, Event)), key=lambda event: (event.path, event.kind))
-    return [*events, *(each for each in seen if not isinstance(each, Event))]
+def _events_sorted(seen: Sequence[Seen]) -> list[Seen]:
+    """With the events between two replies in order of their paths."""
+    result: list[Seen] = []
+    for are_events, group in itertools.groupby(seen, lambda each: isinstance(each, Event)):
+        together = list(group)
+        result.extend(sorted(together, key=repr) if are_events else together)
+    return result

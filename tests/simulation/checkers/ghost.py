@@ -79,7 +79,9 @@ class GhostTree:
         self.applied, self._stamp = machine.applied, stamp
         for path, key in machine.tree.nodes.items():
             counts = (key.owner, key.version, key.cversion, key.sequence)
-            self.model.keys[path] = ModelKey(key.data, key.czxid, key.mzxid, key.pzxid, key.ctime, key.mtime, *counts)
+            rare = (entries_of(key.acl), key.aversion, key.ttl)
+            times = (key.czxid, key.mzxid, key.pzxid, key.ctime, key.mtime)
+            self.model.keys[path] = ModelKey(key.data, *times, *counts, *rare)
         self.annals.begin(self.model)
 
     # The log.

@@ -12,7 +12,7 @@ import pytest
 
 from jkcs_client.protocol.messages import CREATE, DELETE, SET
 from jkcs_server.tree.commands import OPEN
-from jkcs_server.tree.keytree import EPHEMERAL
+from jkcs_server.tree.keytree import EPHEMERAL, SYSTEM
 from jkcs_server.tree.machine import TreeMachine
 from journal.errors import Busy, CorruptRecord, NotLeader
 from journal.limits import Limits
@@ -363,7 +363,7 @@ def test_a_node_goes_back_without_having_the_snapshot(cluster: Replicas) -> None
     assert recover(cluster, index)[1] is None
     cluster.start(away.name)
     cluster.until(lambda: settled(cluster))
-    assert not has(away, index) and len(content(away)) == 31
+    assert not has(away, index) and len(content(away)) == len(SYSTEM) + 30
 
 
 def test_a_restart_goes_back_once_more_with_the_log(cluster: Replicas) -> None:
@@ -387,9 +387,8 @@ def test_a_restart_goes_back_once_more_with_the_log(cluster: Replicas) -> None:
     cluster.leader()
     cluster.until(lambda: settled(cluster))
     machine = cluster.leader().machine
-    assert len(machine.tree) == 33 and machine.tree.sum + machine.sessions.sum() == machine.tree.sum_anew() + (
-        machine.sessions.sum_anew()
-    )
+    assert len(machine.tree) == len(SYSTEM) + 32
+    assert machine.tree.sum + machine.sessions.sum() == machine.tree.sum_anew() + machine.sessions.sum_anew()
     assert machine.digest() != 0 and digest != 0
 
 
@@ -413,10 +412,10 @@ def test_a_recovery_ends_with_its_leader(cluster: Replicas) -> None:
     cluster.mend(first.name)
     Writer(cluster)
     cluster.until(lambda: settled(cluster))
-    assert len(second.machine.tree) == 66
+    assert len(second.machine.tree) == len(SYSTEM) + 65
     assert recover(cluster, index)[1] is None
     cluster.until(lambda: settled(cluster))
-    assert len(second.machine.tree) == 61
+    assert len(second.machine.tree) == len(SYSTEM) + 60
 
 
 def test_what_cannot_be_recovered_is_refused_by_name(cluster: Replicas) -> None:

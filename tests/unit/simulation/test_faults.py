@@ -10,8 +10,9 @@ from tests.simulation.run import _Run, run_seed
 
 CALM_SEED = 3
 """Draws no faults, and heals only a quorum."""
-TRIES = 20
-"""There is not always a leader to be hit."""
+TRIES = 60
+"""There is not always a leader to be hit: with a server gone for good, a partition may leave nobody a quorum, and it
+lasts as long as chance will have it."""
 
 
 def calm_run() -> _Run:

@@ -12,8 +12,8 @@ from tests.simulation.workload import ROLES, Workload
 
 SEARCHED = tuple(SEARCH_EVERY * number for number in (1, 2, 3, 5))
 """Seeds whose histories are searched in full."""
-OVERLAPPING = 11
-"""A seed in which a holder writes after it stood still for longer than its session."""
+OVERLAPPING = range(1, 41)
+"""In one of these seeds a holder writes after it stood still for longer than its session."""
 
 
 def load_of(seed: int) -> Workload:
@@ -53,4 +53,4 @@ def test_every_role_leaves_its_traces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_overlap_of_holders_is_seen_by_the_fenced_resource() -> None:
     """Without tokens two holders would have written at once; if that never happened, fencing would be untested."""
-    assert load_of(OVERLAPPING).locks.overlaps > 0
+    assert any(load_of(seed).locks.overlaps for seed in OVERLAPPING)

@@ -10,7 +10,6 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from jkcs_client.protocol.errors import BadArguments
 from jkcs_server.cli import zk
 from jkcs_server.cli.tls import context_to, given, with_tls
 from tests.support.certificates import Authority
@@ -55,5 +54,5 @@ def test_credentials_are_not_sent_in_the_clear_where_tls_was_asked_for() -> None
         async with zk._cluster(order):  # type: ignore
             pass
 
-    with pytest.raises(BadArguments, match="only --no-acls without --auth"):
+    with pytest.raises(click.UsageError, match="only --no-acls without --auth"):
         asyncio.run(enter())

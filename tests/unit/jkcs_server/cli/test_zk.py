@@ -24,10 +24,13 @@ def test_a_root_must_be_a_key_that_can_be_copied(path: str) -> None:
         assert result.exit_code == 2 and option in result.output and path in result.output
 
 
-def test_a_cluster_behind_tls_is_refused_by_name() -> None:
-    """Rather than spoken with in the clear, in vain."""
-    result = CliRunner().invoke(zk, ["diff", NOBODY, "--url", f"jkcss://{NOBODY}"])
-    assert result.exit_code == 2 and "does not speak TLS" in result.output
+def test_with_tls_to_the_cluster_acls_and_credentials_are_wrong_usage(tmp_path: Path) -> None:
+    """Said before anything is connected, rather than after a wait for a ZooKeeper."""
+    file = tmp_path / "auth"
+    file.write_text("digest:u:p")
+    for more in ((), ("--no-acls", "--auth", str(file))):
+        result = CliRunner().invoke(zk, ["diff", NOBODY, "--url", f"jkcss://{NOBODY}", *more])
+        assert result.exit_code == 2 and "only --no-acls without --auth" in result.output
 
 
 def test_credentials_are_never_shown(tmp_path: Path) -> None:

@@ -54,15 +54,17 @@ def test_equal_lists_are_one_object_while_somebody_has_it() -> None:
     one = acl.shared(entries)
     assert one is acl.shared(((1, "digest", "only:here"),)) and one is not None
     assert acl.entries_of(one) == entries
+    gc.collect()
     before = len(acl._lists)
     del one
     gc.collect()
     assert len(acl._lists) == before - 1
 
 
-VALID = ["world:anyone", "ip:10.0.0.1", "ip:10.0.0.0/8", "ip:::1", "digest:me:bWU=", "x509:CN=me", "sasl:me@REALM"]
-INVALID = ["world:all", "ip:here", "ip:1.2.3.4/33", "ip:1.2.3.4/", "digest:me", "digest:me:x:y", "digest::x", "x509:"]
-INVALID += ["super:", "other:me", ":", "digest:me:~"]
+VALID = ["world:anyone", "ip:10.0.0.1", "ip:10.0.0.0/8", "ip:::1", "x509:CN=me", "sasl:me@REALM"]
+VALID += ["digest:me:bWU=", "digest:me:~", "digest::x"]
+INVALID = ["world:all", "ip:here", "ip:1.2.3.4/33", "ip:1.2.3.4/", "digest:me", "digest:me:x:y", "digest:", "x509:"]
+INVALID += ["super:", "other:me", ":"]
 
 
 @pytest.mark.parametrize("who", VALID)
@@ -91,12 +93,6 @@ def test_auth_is_whoever_the_client_has_proved_to_be() -> None:
         acl.fix((), ids)
 
 
-def test_digest_is_that_of_zookeeper() -> None:
-    """The example of ZooKeeper's own documentation of the super user."""
-    assert acl.digest_id("super:test") == "super:D/InIHSb7yEEbrWz8b9l71RjZJU="
-    assert acl.redacted(((1, "digest", "me:secret"), (2, "ip", "::1"))) == ((1, "digest", "me:x"), (2, "ip", "::1"))
-
-
 def test_sizes_have_a_limit() -> None:
     """A list is kept on every server."""
     entry = (1, "ip", "::1")
@@ -107,3 +103,8 @@ def test_sizes_have_a_limit() -> None:
         acl.check_size([(1, "x509", "x" * ACL_ID_BYTES_MAX)])
     with pytest.raises(BadArguments):
         acl.check_size([(1, "x509")])
+
+
+def test_digests_are_hidden_from_who_may_not_administer() -> None:
+    """They could be tried against passwords."""
+    assert acl.redacted(((1, "digest", "me:secret"), (2, "ip", "::1"))) == ((1, "digest", "me:x"), (2, "ip", "::1"))

@@ -17,7 +17,7 @@ from jkcs_client.protocol.errors import (
     NotEmpty,
 )
 from jkcs_client.protocol.messages import ANY_VERSION
-from jkcs_server.tree.keytree import CHANGED, CREATED, DELETED, EPHEMERAL, PARENTS, SEQUENTIAL, KeyTree
+from jkcs_server.tree.keytree import CHANGED, CREATED, DELETED, EPHEMERAL, INT32, PARENTS, SEQUENTIAL, KeyTree
 
 SESSION = 5
 
@@ -149,6 +149,16 @@ def test_sequential_create_steps_over_names_taken_by_hand(tree: KeyTree) -> None
     assert tree.create("/dir/n-", b"", SEQUENTIAL, SESSION, 9, 0)[0] == "/dir/n-0000000005"
     tree.delete("/dir/n-0000000005", ANY_VERSION, 10)
     assert tree.create("/dir/n-", b"", SEQUENTIAL, SESSION, 11, 0)[0] == "/dir/n-0000000006"
+
+
+def test_sequential_create_of_zookeepers_clients_fails_on_a_name_taken_by_hand(tree: KeyTree) -> None:
+    """They are promised what ZooKeeper does, and the counter stays."""
+    tree.create("/dir/n-0000000003", b"", 0, SESSION, 8, 0)
+    tree.nodes["/dir"].sequence = 3
+    for _ in range(2):
+        with pytest.raises(NodeExists):
+            tree.create("/dir/n-", b"", SEQUENTIAL | INT32, SESSION, 9, 0)
+    assert tree.create("/dir/n-", b"", SEQUENTIAL, SESSION, 9, 0)[0] == "/dir/n-0000000004"
 
 
 def test_parents_are_created_empty_and_persistent_top_first(tree: KeyTree) -> None:
