@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from jkcs_client.protocol import zookeeper as zk
+from jkcs_client.protocol.credentials import digest_id
 from jkcs_client.protocol.errors import OK, AdminDenied
 from jkcs_server import Node, NodeConfig
 from jkcs_server.serving import admin, requests
 from jkcs_server.serving.admin import COMMANDS, Scope
 from jkcs_server.serving.words import DEFAULT_WORDS, WORDS
-from jkcs_server.tree.acl import digest_id
 from journal import administration
 from tests.support import jute_client as jute
 from tests.unit.jkcs_server.serving.zookeeper_desk import Client, Desk, connected

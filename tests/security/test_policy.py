@@ -14,13 +14,14 @@ import pytest
 
 from jkcs_client.protocol import messages
 from jkcs_client.protocol import zookeeper as zk
+from jkcs_client.protocol.credentials import digest_id
 from jkcs_client.protocol.errors import OK, BadArguments, NoAuth, Unimplemented
 from jkcs_client.protocol.framing import pack
 from jkcs_client.protocol.messages import LOCAL, PREFACE
 from jkcs_server.serving.native import NativeConnection
 from jkcs_server.serving.zookeeper_reads import READS
 from jkcs_server.serving.zookeeper_writes import STEPS, WRITES
-from jkcs_server.tree.acl import SUPER, Ids, digest_id
+from jkcs_server.tree.acl import SUPER, Ids
 from jkcs_server.tree.commands import OPEN
 from tests.security.policy import ADMIN, ALL, NATIVE, READ, ZOOKEEPER, On, verdict
 from tests.support import jute_client as jute

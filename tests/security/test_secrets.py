@@ -20,12 +20,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from jkcs_client import connect
 from jkcs_client.protocol import zookeeper as zk
+from jkcs_client.protocol.credentials import digest_id
 from jkcs_client.protocol.errors import OK
 from jkcs_client.protocol.messages import ADMIN
 from jkcs_server import Node, NodeConfig
 from jkcs_server.cli import serve
 from jkcs_server.serving.words import WORDS
-from jkcs_server.tree.acl import digest_id
 from journal.errors import CredentialsRefused
 from journal.storage.disk import FileDisk
 from tests.support import jute_client as jute

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from jkcs_client.protocol import zookeeper as zk
+from jkcs_client.protocol.credentials import digest_id
 from jkcs_client.protocol.errors import OK
 from jkcs_client.protocol.messages import PASSWORD_BYTES
 from jkcs_server import Node, NodeConfig
 from jkcs_server.serving.listener import plain_address
-from jkcs_server.tree.acl import digest_id
 from tests.support import jute_client as jute
 from tests.support.certificates import CLIENT, Authority, save
 from tests.support.jute_client import Wire

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from jkcs_client.protocol import zookeeper as zk
+from jkcs_client.protocol.credentials import digest_id
 from jkcs_client.protocol.errors import OK
 from jkcs_client.protocol.messages import EventKind, WatchMode
 from jkcs_server.serving.watches import WatchHub
-from jkcs_server.tree.acl import READ, Acl, Ids, allows, digest_id, shared
+from jkcs_server.tree.acl import READ, Acl, Ids, allows, shared
 from tests.support import jute_client as jute
 from tests.unit.jkcs_server.serving.zookeeper_desk import Client, Desk, connected
 
