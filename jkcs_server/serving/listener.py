@@ -22,6 +22,10 @@ from journal.addresses import show_address
 logger = logging.getLogger("jkcs_server.listener")
 
 _THIS_MACHINE = "127.0.0.1"
+SLICE_BYTES = 2048
+"""What a client sends is looked at in pieces of so many bytes, ..."""
+BURST_BYTES = 1 << 20
+"""... and when so much was written to it meanwhile, the others come first: requests are small, and answers may not be."""
 
 Accept = Callable[[Sink], Undecided | None]
 """Makes the connection behind a socket; None refuses it."""
@@ -34,6 +38,12 @@ class ClientProtocol(asyncio.Protocol):
         self._accept = accept
         self._connection: Undecided | None = None
         self._transport: asyncio.Transport
+        self._held = b""
+        """What was received and not looked at yet. While there is some, nothing more is read."""
+        self._paused = False
+        """By the connection."""
+        self._written = 0
+        """Bytes, since the client's turn began."""
 
     # asyncio's side.
 
@@ -49,16 +59,48 @@ class ClientProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         connection = self._connection
-        if connection is not None and not connection.closed:
+        if connection is None or connection.closed:
+            return
+        if len(data) <= SLICE_BYTES and not self._held:
             connection.receive(data)
+        elif self._held:
+            self._held += data
+        else:
+            self._give(connection, data)
+
+    def _give(self, connection: Undecided, data: bytes) -> None:
+        """Hand on what was received, until it is another client's turn."""
+        self._written = 0
+        for at in range(0, len(data), SLICE_BYTES):
+            if self._paused or self._written > BURST_BYTES:
+                self._held = data[at:]
+                self._transport.pause_reading()
+                if not self._paused:
+                    asyncio.get_running_loop().call_soon(self._go_on)
+                return
+            connection.receive(data[at : at + SLICE_BYTES])
+            if connection.closed or self._transport.is_closing():
+                return
+
+    def _go_on(self) -> None:
+        """It is this client's turn again."""
+        connection, data = self._connection, self._held
+        if self._paused or connection is None or connection.closed or self._transport.is_closing():
+            return
+        self._held = b""
+        self._give(connection, data)
+        if not self._held and not self._paused and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._held = b""
         if self._connection is not None:
             self._connection.lost()
 
     # The connection's side (connection.Sink).
 
     def write(self, data: bytes) -> None:
+        self._written += len(data)
         self._transport.write(data)
 
     def unsent(self) -> int:
@@ -69,10 +111,15 @@ class ClientProtocol(asyncio.Protocol):
         self._transport.close()
 
     def pause(self) -> None:
+        self._paused = True
         self._transport.pause_reading()
 
     def resume(self) -> None:
-        self._transport.resume_reading()
+        self._paused = False
+        if self._held:
+            asyncio.get_running_loop().call_soon(self._go_on)
+        else:
+            self._transport.resume_reading()
 
     def is_local(self) -> bool:
         peer = self._transport.get_extra_info("peername")
