@@ -25,7 +25,7 @@ _THIS_MACHINE = "127.0.0.1"
 SLICE_BYTES = 2048
 """What a client sends is looked at in pieces of so many bytes, ..."""
 BURST_BYTES = 1 << 20
-"""... and when so much was written to it meanwhile, the others come first: requests are small, and answers may not be."""
+"""... and when so much was written to it meanwhile, the others come first: small requests may have large answers."""
 
 Accept = Callable[[Sink], Undecided | None]
 """Makes the connection behind a socket; None refuses it."""
