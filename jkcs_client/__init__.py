@@ -1,5 +1,6 @@
 """The JKCS client: `connect`, what it gives, and every error it can raise."""
 
+from jkcs_client.acl import Acl
 from jkcs_client.address import Address
 from jkcs_client.client import Client, connect
 from jkcs_client.dialer import Dialer
@@ -41,12 +42,14 @@ from jkcs_client.protocol.errors import (
     Unimplemented,
     WrongPassword,
 )
-from jkcs_client.protocol.messages import EventKind
+from jkcs_client.protocol.messages import EventKind, Permission
+from jkcs_client.quotas import Quota
 from jkcs_client.transaction import Transaction
 from jkcs_client.values import Event, Stat
 from jkcs_client.watching import Watcher
 
 __all__ = [
+    "Acl",
     "Address",
     "AdminDenied",
     "AmbiguousError",
@@ -78,7 +81,9 @@ __all__ = [
     "NotConnected",
     "NotEmpty",
     "OutcomeUnknown",
+    "Permission",
     "ProtocolError",
+    "Quota",
     "QuotaExceeded",
     "RequestTimeout",
     "RetryableError",

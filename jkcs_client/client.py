@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -19,11 +19,14 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from jkcs_client.address import Address, parse
 from jkcs_client.admin import Admin
+from jkcs_client.credentials import Credentials, checked
 from jkcs_client.dialer import Dialer, dial_tcp
 from jkcs_client.fencing import FencedClient, Guard
 from jkcs_client.keys import Keys
 from jkcs_client.lifecycle import State
+from jkcs_client.operations import shaped
 from jkcs_client.protocol.errors import BadArguments, JkcsError
+from jkcs_client.protocol.messages import AUTH, WHO_AM_I
 from jkcs_client.session import Session
 from jkcs_client.tls import context_for, securing
 
@@ -42,6 +45,7 @@ def connect(
     ca: str | Path | None = None,
     certificate: str | Path | None = None,
     key: str | Path | None = None,
+    auth: Iterable[tuple[str, str | bytes]] = (),
     dialer: Dialer = dial_tcp,
     random: Random | None = None,
 ) -> Client:
@@ -51,7 +55,8 @@ def connect(
     naming each server and why; leaving ends the session. Paths are below the chroot, which need not exist yet.
     `session_timeout`: how long the session, and what hangs on it, outlives a client that is not heard of; the
     server may change it. 0: no session, for a client that only reads. `request_timeout`: the deadline of calls
-    that name none. `dialer` and `random` replace the way to a server and all chance, for tests.
+    that name none. `auth`: credentials, as [("digest", "user:password")], to begin with; see `Client.authenticate`.
+    `dialer` and `random` replace the way to a server and all chance, for tests.
 
     TLS is spoken with a URL that begins with `jkcss://`, or when any of these is given: `ca`, a PEM file of whom to
     believe instead of the system's authorities; `certificate` and `key`, what to show to a server that asks; `tls`,
@@ -66,6 +71,7 @@ def connect(
         target.chroot,
         session_timeout=session_timeout,
         request_timeout=request_timeout,
+        credentials=tuple([checked(scheme, secret) for scheme, secret in auth]),
         dialer=dialer if context is None else securing(dialer, context),
         random=random or Random(),  # noqa: S311 - spreads load, guards no secret
     )
@@ -99,10 +105,13 @@ class Client(Keys):
         *,
         session_timeout: float,
         request_timeout: float,
+        credentials: tuple[Credentials, ...] = (),
         dialer: Dialer,
         random: Random,
     ) -> None:
         super().__init__(None, chroot)
+        self._credentials = credentials
+        """What to begin with."""
         self._make_session = partial(
             Session,
             addresses,
@@ -131,6 +140,8 @@ class Client(Keys):
         try:
             await self._tasks.start(self._run)
             await session.opened()
+            for credentials in self._credentials:
+                await self._prove(credentials, None)
         except BaseException as error:
             await self.__aexit__(type(error), error, error.__traceback__)
             raise
@@ -183,6 +194,22 @@ class Client(Keys):
     def lost(self) -> anyio.Event:
         """Set when the session has ended: it expired, or the client was closed."""
         return self._session.lost
+
+    async def authenticate(self, scheme: str, credentials: str | bytes, *, timeout: float | None = None) -> None:
+        """Be somebody more to the servers, from the next call on: ("digest", "user:password").
+
+        The client says so again to each server that it comes to, before anything else. Raises AuthFailed.
+        """
+        await self._prove(checked(scheme, credentials), timeout)
+
+    async def _prove(self, credentials: Credentials, timeout: float | None) -> None:
+        self._session.connection.check_room(credentials)
+        await self._session.call(AUTH, (credentials.scheme, credentials.secret), timeout)
+
+    async def identities(self, *, timeout: float | None = None) -> list[tuple[str, str]]:
+        """Who this client is to the connected server: schemes and names, of a digest the user alone."""
+        found = shaped((await self._session.call(WHO_AM_I, (), timeout)).result, 1)[0]
+        return [(str(scheme), str(name)) for scheme, name in found]
 
     def states(self) -> AsyncIterator[State]:
         """The present state, then each that follows, until the client is closed."""

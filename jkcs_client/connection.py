@@ -18,10 +18,12 @@ from typing import Any, cast
 
 import msgpack
 
+from jkcs_client.credentials import Credentials
 from jkcs_client.protocol.errors import (
     BY_CODE,
     OK,
     AmbiguousError,
+    AuthFailed,
     ProtocolError,
     RetryableError,
     SessionExpired,
@@ -30,14 +32,16 @@ from jkcs_client.protocol.errors import (
 )
 from jkcs_client.protocol.framing import FrameDecoder, frame
 from jkcs_client.protocol.messages import (
+    AUTH,
     FRAME_BYTES_MAX,
+    IDENTITIES_MAX,
     PING,
     PREFACE,
     REQUESTS_IN_FLIGHT_MAX,
     UNWATCH,
     WATCH,
 )
-from jkcs_client.requests import CONTROL, Request, RequestTable
+from jkcs_client.requests import Request, RequestTable
 from jkcs_client.watches import Watch, WatchTable
 
 FRAME_BYTES_TARGET = 256 * 1024
@@ -59,6 +63,16 @@ class WatchRequest(Request):
     def __init__(self, op: int, watch: Watch) -> None:
         super().__init__(op)
         self.watch = watch
+
+
+class AuthRequest(Request):
+    """An AUTH that a new connection starts with; one for a call is a plain request."""
+
+    __slots__ = ()
+
+    @property
+    def is_control(self) -> bool:
+        return True
 
 
 class Connection:
@@ -86,7 +100,11 @@ class Connection:
         self._requests = RequestTable()
         self._watches = WatchTable()
         self._control: deque[Request] = deque()
-        """Pings and watch requests, which go ahead of the queue. Empty unless greeted."""
+        """Pings, watch requests and, before those, credentials: they go ahead of the queue. Empty unless greeted."""
+        self._credentials: dict[Credentials, None] = {}
+        """What servers have accepted: the next one gets it before anything else."""
+        self._unproven = 0
+        """How many of them this server has not accepted yet. Above 0 nothing else is sent: it might be refused."""
         self._woken: list[Request | Watch] = []
 
     @property
@@ -98,6 +116,11 @@ class Connection:
     def in_flight(self) -> int:
         """Requests that the server has not answered, pings included."""
         return self._requests.in_flight
+
+    @property
+    def has_output(self) -> bool:
+        """There is something to be sent, or there would be if the server had answered more."""
+        return bool(self._control) or self.outstanding > self.in_flight
 
     @property
     def watch_count(self) -> int:
@@ -113,6 +136,11 @@ class Connection:
     def abandon(self, request: Request) -> bool:
         """Nobody waits for it any more. True when it was never sent and is gone now."""
         return self._requests.abandon(request)
+
+    def check_room(self, credentials: Credentials) -> None:
+        """Raise AuthFailed when there is no room for more of them."""
+        if len(self._credentials) >= IDENTITIES_MAX and credentials not in self._credentials:
+            raise AuthFailed(f"at most {IDENTITIES_MAX} identities of one client")
 
     def ping(self) -> None:
         """Ask for a sign of life, before anything else that is queued."""
@@ -148,6 +176,7 @@ class Connection:
         """The connection is gone. Returns how many requests were dropped because nobody waits for them."""
         self.greeted = False
         self._control.clear()
+        self._unproven = 0
         dropped, settled = self._requests.on_connection_lost()
         self._woken += settled
         return len(dropped)
@@ -173,11 +202,13 @@ class Connection:
         parts: list[bytes] = []
         size = 0
         while self._control and size < FRAME_BYTES_TARGET:
+            if self._unproven and not isinstance(self._control[0], AuthRequest):
+                break
             part = self._encode(self._control.popleft(), now)
             parts.append(part)
             size += len(part)
         requests = self._requests
-        while size < FRAME_BYTES_TARGET and requests.in_flight < self._in_flight_max:
+        while size < FRAME_BYTES_TARGET and requests.in_flight < self._in_flight_max and not self._unproven:
             request = requests.next_to_send()
             if request is None:
                 break
@@ -241,6 +272,8 @@ class Connection:
         self._in_flight_max = max(1, in_flight_max)
         self.seen_index = max(self.seen_index, index)
         self.greeted = True
+        self._unproven = len(self._credentials)
+        self._control += (AuthRequest(AUTH, (each.scheme, each.secret)) for each in self._credentials)
         # Before anything else, so that no state is shown whose events would come later.
         self._control += (WatchRequest(WATCH, watch) for watch in self._watches.resume(self.complete_index))
 
@@ -282,18 +315,23 @@ class Connection:
             self.acknowledged_at = max(self.acknowledged_at, request.sent_at)
         elif isinstance(request, WatchRequest):
             self._on_watch_answered(request)
+        elif isinstance(request, AuthRequest):
+            self._unproven -= 1
         else:
+            if request.op == AUTH and code == OK:
+                self._credentials[Credentials(*request.arguments)] = None
             self._woken.append(request)
 
     def _on_error(self, request: Request, code: int, index: int, detail: str) -> None:
         """Settle the request, or raise if the answer is about more than the request."""
         if code == SessionExpired.code:
-            if request.op not in CONTROL and (not request.is_write or request.sends == 1):
+            if not request.is_control and (not request.is_write or request.sends == 1):
                 # Not for a write that was sent twice: the first copy may have been applied in time.
                 self._woken.append(self._requests.settle(request.number, code, index, detail))
             raise SessionExpired(detail, node=self.node, index=index)
         unserved = code in _UNSERVED and (request.is_write or request.op == WATCH)
-        if unserved or code == SessionMoved.code or request.op == PING:
+        refused = isinstance(request, AuthRequest)
+        if unserved or refused or code == SessionMoved.code or request.op == PING:
             raise error_for(code, detail, node=self.node, index=index)
         self._requests.settle(request.number, code, index, detail)
 

@@ -67,6 +67,11 @@ class Request:
         return self.op >= FIRST_WRITE
 
     @property
+    def is_control(self) -> bool:
+        """Whether the connection sends it for itself, so that it is void when the connection is lost."""
+        return self.op in CONTROL
+
+    @property
     def may_have_happened(self) -> bool:
         """Whether it was put on the wire and may change something: without an answer nobody knows."""
         return self.sends > 0 and (self.is_write or self.op == ADMIN)
@@ -172,7 +177,7 @@ class RequestTable:
         settled: list[Request] = []
         for request in self._in_flight.values():
             request.number = 0
-            if request.op in CONTROL:
+            if request.is_control:
                 continue
             if request.abandoned and not request.is_write:
                 dropped.append(request)
@@ -188,7 +193,7 @@ class RequestTable:
 
     def settle_all(self, code: int, index: int, detail: str) -> list[Request]:
         """The session is over: nothing will be answered any more. Returns all requests, settled."""
-        everything = [request for request in self._in_flight.values() if request.op not in CONTROL]
+        everything = [request for request in self._in_flight.values() if not request.is_control]
         everything += self._queue
         for request in everything:
             if request.may_have_happened:

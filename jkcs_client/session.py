@@ -394,7 +394,7 @@ class Session:
                 liveness.on_acknowledged(connection.acknowledged_at)
                 self._check_clock()
                 self._wake()
-            if connection.outstanding > connection.in_flight:
+            if connection.has_output:
                 self._has_output.ring()
 
     async def _write(self, stream: ByteStream) -> None:

@@ -5,12 +5,13 @@ Made by `keys`, which passes in how to commit. Knows operations, not how they tr
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from jkcs_client.acl import Acl
 from jkcs_client.operations import Operation, Operations, shaped
-from jkcs_client.protocol.messages import ANY_VERSION, CREATE, SET
+from jkcs_client.protocol.messages import ANY_VERSION, CREATE, SET, SET_ACL
 from jkcs_client.values import Stat
 
 Commit = Callable[[Sequence[Operation], float | None], Awaitable[tuple[list[list[Any]], int]]]
@@ -34,7 +35,7 @@ class Transaction:
         self._gathered: list[Operation] = []
         self._closed = False
         self.results: list[Result] = []
-        """After the commit, one for each operation: a create's path, a set's stat, None for the others."""
+        """After the commit, one for each operation: a create's path, the stat of set and set_acl, None for others."""
 
     def create(
         self,
@@ -44,9 +45,21 @@ class Transaction:
         ephemeral: bool = False,
         sequential: bool = False,
         parents: bool = False,
+        container: bool = False,
+        ttl: float | None = None,
+        acl: Iterable[Acl] | None = None,
     ) -> None:
         """Like the client's `create`."""
-        operation = self._operations.create(path, value, ephemeral=ephemeral, sequential=sequential, parents=parents)
+        operation = self._operations.create(
+            path,
+            value,
+            ephemeral=ephemeral,
+            sequential=sequential,
+            parents=parents,
+            container=container,
+            ttl=ttl,
+            acl=acl,
+        )
         self._add(operation)
 
     def set(self, path: str, value: bytes, version: int = ANY_VERSION) -> None:
@@ -60,6 +73,10 @@ class Transaction:
     def check(self, path: str, version: int = ANY_VERSION) -> None:
         """Let the transaction fail unless the key exists, with this version (-1: any)."""
         self._add(self._operations.check(path, version))
+
+    def set_acl(self, path: str, acl: Iterable[Acl], version: int = ANY_VERSION) -> None:
+        """Like the client's `set_acl`."""
+        self._add(self._operations.set_acl(path, acl, version))
 
     def _add(self, operation: Operation) -> None:
         if self._closed:
@@ -84,6 +101,6 @@ class Transaction:
         if operation[0] == CREATE:
             path: str = shaped(fields, 2)[0]
             return self._operations.local(path)
-        if operation[0] == SET:
+        if operation[0] in (SET, SET_ACL):
             return Stat.of(shaped(fields, 1)[0], index)
         return None

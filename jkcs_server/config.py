@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +92,10 @@ class NodeConfig:
     """Other machines may reach this node without TLS."""
     four_letter_words: tuple[str, ...]
     """Those of ZooKeeper's four-letter words that are answered; "*" stands for all."""
-    super_digest: str | None
-    """The identity under scheme digest that may do everything with every key, "user:hash"; None: nobody may."""
+    super_digest: str | None = field(repr=False)
+    """Who may do everything, whatever the access control lists say: "user:base64 of a SHA-1"."""
+    x509_super: str | None
+    """The same for whoever shows a certificate with this subject."""
 
     def __init__(
         self,
@@ -124,6 +126,7 @@ class NodeConfig:
         insecure: bool = False,
         four_letter_words: Iterable[str] | str = DEFAULT_WORDS,
         super_digest: str | None = None,
+        x509_super: str | None = None,
     ) -> None:
         """Raises ConfigError for text that cannot be read; `check` looks at what the values mean."""
         values: dict[str, Any] = dict(locals())
@@ -173,12 +176,13 @@ class NodeConfig:
             if word not in WORDS and word != EVERY_WORD:
                 raise ConfigError("four_letter_words", f"{word!r} is none of {', '.join(sorted(WORDS))}, and not *")
         if self.super_digest is not None and not _DIGEST.fullmatch(self.super_digest):
+            # It is not shown: it may be a password that was not made a hash.
             raise ConfigError("super_digest", "must be user:hash, the hash a SHA-1 in base64")
-        for field, part in (("limits", self.limits), ("timing", self.timing)):
+        for table, part in (("limits", self.limits), ("timing", self.timing)):
             try:
                 part.check()
             except ValueError as error:
-                raise ConfigError(field, str(error).removeprefix(f"{field}: ")) from None
+                raise ConfigError(table, str(error).removeprefix(f"{table}: ")) from None
 
     def _check_tls(self) -> None:
         check_together(tls_certificate=self.tls_certificate, tls_key=self.tls_key)
@@ -207,8 +211,8 @@ class NodeConfig:
             raise ConfigError(field, _exposed("peers", self.peer_bind, how))
 
 
-def _paths(**values: str | Path | None) -> dict[str, Path | None]:
-    return {name: optional_path(value) for name, value in values.items()}
+def _paths(**files: str | Path | None) -> dict[str, Path | None]:
+    return {name: optional_path(file) for name, file in files.items()}
 
 
 def _exposed(whom: str, address: Address, how: str) -> str:
@@ -299,10 +303,11 @@ _SETTINGS: dict[str, _Parser] = {
     "peer_tls_key": _path,
     "peer_tls_ca": _path,
     "insecure": _switch,
-    "super_digest": _text,
     "four_letter_words": lambda name, value: tuple(_names(name, value)),
-    **{f"limits.{field.name}": _integer for field in fields(Limits)},
-    **{f"timing.{field.name}": _number for field in fields(Timing)},
+    "super_digest": _text,
+    "x509_super": _text,
+    **{f"limits.{each.name}": _integer for each in fields(Limits)},
+    **{f"timing.{each.name}": _number for each in fields(Timing)},
 }
 _TABLES = ("limits", "timing")
 _REQUIRED = ("data_dir", "me", "peers")

@@ -92,6 +92,7 @@ class Server:
             timeout_ms_max=round(config.session_timeout_max * 1000),
             connections_max=CONNECTIONS_MAX,
             super_digest=config.super_digest,
+            x509_super=config.x509_super,
         )
         self.machine = self.requests.machine
         self.replica = Replica(

@@ -40,6 +40,13 @@ may forget those.
     ADMIN      name, {arguments}               -> a map; see docs/reference/protocol.md. Only ADMIN is answered out of
                                                   turn, when its answer is there; from elsewhere than the server's own
                                                   machine it is refused unless the server's settings say otherwise
+    AUTH       scheme, credentials             -> (nothing; the connection has one identity more, for whatever comes
+                                                  after it; AUTH_FAILED leaves it as it was)
+    GET_ACL    path, level                     -> acl, stat; digests are hidden from who has not ADMIN
+    WHO_AM_I                                   -> [[scheme, name], ...], without digests
+    CHILDREN_PAGE  path, level, after, limit   -> [names above `after`, sorted, at most `limit`], stat
+    EPHEMERALS path, level                     -> [paths, sorted]: the session's own ephemeral keys at and below `path`
+    COUNT      path, level                     -> number of keys below the path, however deep
     CREATE     acked, path, data, flags        -> path (with its sequence), stat
                or acked, path, data, flags, acl, ttl: acl nil is the open one, ttl in ms (0 unless the flag TTL is set)
     SET        acked, path, data, version      -> stat
@@ -49,6 +56,7 @@ may forget those.
     MULTI      acked, [[op, *arguments without acked], ...] -> [[*result], ...]; all or nothing; of a failure the
                                                   detail is "N: path", N the operation's place from 0
     SET_ACL    acked, path, acl, aversion      -> stat
+    SEQUENCE   acked, path, number             -> stat; the key's next sequential child has at least this number
     CLOSE      acked                           -> (nothing); the session ends, its ephemerals go with it
 
 `version` -1 means any, so does `aversion`. A `stat` is the array of `STAT_FIELDS`. An `acl` is a list of
@@ -88,6 +96,7 @@ GUARD = 20
 MULTI = 21
 CLOSE = 22
 SET_ACL = 23
+SEQUENCE = 24
 
 OP_NAMES = {
     GET: "get",
@@ -113,6 +122,7 @@ OP_NAMES = {
     MULTI: "multi",
     CLOSE: "close",
     SET_ACL: "set_acl",
+    SEQUENCE: "sequence",
 }
 
 LINEARIZABLE = 0
@@ -180,6 +190,12 @@ TTL_MS_MAX = (1 << 40) - 1
 ACL_ENTRIES_MAX = 256
 ACL_ID_BYTES_MAX = 1024
 """Scheme and name of one entry of an ACL."""
+CREDENTIALS_BYTES_MAX = 1024
+"""What an AUTH carries."""
+IDENTITIES_MAX = 64
+"""Of one connection. All of them travel with each of its writes."""
+CHILDREN_PAGE_MAX = 10_000
+"""Names in one page of children."""
 
 FRAME_BYTES_MAX = 8 << 20
 """The body of one frame. A frame that claims more is refused before anything is allocated."""

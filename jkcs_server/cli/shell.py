@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -20,6 +21,7 @@ import click
 from jkcs_client import connect
 from jkcs_client.address import parse
 from jkcs_client.protocol.errors import BadArguments, JkcsError, NotConnected, SessionExpired
+from jkcs_server.cli.credentials import Credentials, read_credentials
 from jkcs_server.cli.exits import FAILED, INTERRUPTED, UNREACHABLE, USAGE
 from jkcs_server.cli.shell_commands import Leave, Shell
 from jkcs_server.cli.shell_lines import LineError, split_line
@@ -34,8 +36,14 @@ LINE_CHARACTERS_MAX = 4 << 20
 @click.option("-c", "--command", "lines", multiple=True, metavar="LINE", help="Run it and end; may be given again.")
 @click.option("--json", "as_json", is_flag=True, help="Answers as JSON, one document each.")
 @click.option("--timeout", type=click.FloatRange(0.1, 600), default=10.0, help="Seconds per request.  [10]")
+@click.option(
+    "--auth",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Credentials, a line digest:USER:PASSWORD each; or in JKCS_AUTH.",
+)
 @with_tls
-def shell(url: str, lines: tuple[str, ...], as_json: bool, timeout: float) -> None:
+def shell(url: str, lines: tuple[str, ...], as_json: bool, timeout: float, auth: Path | None) -> None:
     """Look at and change keys.
 
     URL names the servers, and perhaps the key below which everything happens:
@@ -58,12 +66,13 @@ def shell(url: str, lines: tuple[str, ...], as_json: bool, timeout: float) -> No
         parse(url)
     except BadArguments as error:
         raise click.BadParameter(error.detail, param_hint="URL") from None
+    who = read_credentials(auth, "--auth", "JKCS_AUTH")
     if lines:
-        work = run_script(url, _given(lines), as_json=as_json, timeout=timeout)
+        work = run_script(url, _given(lines), as_json=as_json, timeout=timeout, auth=who)
     elif not sys.stdin.isatty():
-        work = run_script(url, _piped(), as_json=as_json, timeout=timeout)
+        work = run_script(url, _piped(), as_json=as_json, timeout=timeout, auth=who)
     else:
-        work = converse(url, as_json=as_json, timeout=timeout)
+        work = converse(url, as_json=as_json, timeout=timeout, auth=who)
     try:
         code = asyncio.run(work)
     except KeyboardInterrupt:
@@ -87,10 +96,12 @@ async def run_line(shell: Shell, line: str) -> None:
         await shell.run(words)
 
 
-async def run_script(url: str, lines: AsyncIterator[str], *, as_json: bool, timeout: float) -> int:
+async def run_script(
+    url: str, lines: AsyncIterator[str], *, as_json: bool, timeout: float, auth: Credentials = ()
+) -> int:
     """Run lines until one fails; the exit code. Ctrl-C is left to the event loop: it ends everything."""
     try:
-        async with connect(url, request_timeout=timeout, **given()) as client:
+        async with connect(url, request_timeout=timeout, auth=auth, **given()) as client:
             shell = Shell(client, as_json)
             async for line in lines:
                 await run_line(shell, line)
@@ -101,7 +112,7 @@ async def run_script(url: str, lines: AsyncIterator[str], *, as_json: bool, time
     return 0
 
 
-async def converse(url: str, *, as_json: bool, timeout: float) -> int:
+async def converse(url: str, *, as_json: bool, timeout: float, auth: Credentials = ()) -> int:
     """Ask for lines until the user leaves; the exit code."""
     from jkcs_server.cli.shell_prompt import Prompt
 
@@ -110,7 +121,7 @@ async def converse(url: str, *, as_json: bool, timeout: float) -> int:
     click.echo("help lists the commands, exit or Ctrl-D leaves", err=True)
     while True:
         try:
-            async with connect(url, request_timeout=timeout, **given()) as client:
+            async with connect(url, request_timeout=timeout, auth=auth, **given()) as client:
                 shell = Shell(client, as_json, current)
                 prompt = Prompt(shell, place)
                 try:

@@ -15,9 +15,21 @@ from typing import Any
 import anyio
 import click
 
-from jkcs_client import Client, Stat
+from jkcs_client import Acl, Client, Stat
 from jkcs_client.protocol.errors import JkcsError, NoNode
+from jkcs_client.protocol.messages import CHILDREN_PAGE_MAX
 from jkcs_server.cli.render import show_json, show_table, value_json, value_shown
+from jkcs_server.cli.shell_access import (
+    addauth,
+    count,
+    ephemerals,
+    getacl,
+    getquota,
+    rmquota,
+    setacl,
+    setquota,
+    whoami,
+)
 from jkcs_server.cli.shell_lines import join, parent_of, resolve
 
 STATS_AT_ONCE_MAX = 128
@@ -76,13 +88,18 @@ def find_command(name: str) -> click.Command:
 @click.command(context_settings=HELP)
 @click.option("-l", "--long", is_flag=True, help="With version, size, children and time of the last change.")
 @click.option("-R", "--recursive", is_flag=True, help="Everything below, as paths.")
+@click.option("-n", "--limit", type=click.IntRange(1), help="The first so many, without asking for more.")
 @click.argument("path", default=_EMPTY_IS_ROOT)
 @click.pass_obj
-async def ls(shell: Shell, path: str, long: bool, recursive: bool) -> None:
+async def ls(shell: Shell, path: str, long: bool, recursive: bool, limit: int | None) -> None:
     """List the keys below PATH."""
     top = shell.path(path)
     if recursive:
-        paths = [each async for each in walk(shell.client, top)]
+        paths = await _first(walk(shell.client, top), limit)
+    elif limit is not None:
+        page = min(limit, CHILDREN_PAGE_MAX)
+        names = await _first(shell.client.iterate_children(top, page=page), limit)
+        paths = [join(top, name) for name in names]
     else:
         paths = [join(top, name) for name in await shell.client.children(top)]
     shown = {each: each if recursive else each.rpartition("/")[2] for each in paths}
@@ -97,6 +114,16 @@ async def ls(shell: Shell, path: str, long: bool, recursive: bool) -> None:
         show_table(("version", "size", "children", "modified", "kind", "name"), rows, right=("version", "size"))
 
 
+async def _first(found: AsyncIterator[str], limit: int | None) -> list[str]:
+    """The first so many, or all."""
+    taken: list[str] = []
+    async for each in found:
+        taken.append(each)
+        if len(taken) == limit:
+            break
+    return taken
+
+
 def _print_names(shell: Shell, names: list[str]) -> None:
     if shell.as_json:
         show_json(names)
@@ -106,7 +133,7 @@ def _print_names(shell: Shell, names: list[str]) -> None:
 
 
 def _long_row(name: str, stat: Stat) -> list[str]:
-    kind = "ephemeral" if stat.ephemeral_owner else "key"
+    kind = "ephemeral" if stat.ephemeral_owner else "container" if stat.container else "ttl" if stat.ttl else "key"
     return [str(stat.version), str(stat.data_length), str(stat.num_children), _time(stat.mtime), kind, name]
 
 
@@ -270,16 +297,18 @@ async def watch(shell: Shell, path: str, recursive: bool) -> None:
 @click.option("-e", "--ephemeral", is_flag=True, help="Gone when this shell's session ends.")
 @click.option("-s", "--sequential", is_flag=True, help="A number that only grows is added to the name.")
 @click.option("-p", "--parents", is_flag=True, help="Create what is missing above it, too.")
+@click.option("--container", is_flag=True, help="Gone when its last child has gone.")
+@click.option("--ttl", type=click.FloatRange(0.001), metavar="SECONDS", help="Gone when not set for so long.")
+@click.option("--acl", multiple=True, metavar="ACL", help="SCHEME:ID:PERMISSIONS; may be given again. See setacl.")
 @click.argument("path")
 @click.argument("value", default="")
 @click.pass_obj
-async def create(shell: Shell, path: str, value: str, ephemeral: bool, sequential: bool, parents: bool) -> None:
+async def create(shell: Shell, /, path: str, value: str, acl: tuple[str, ...], **kind: Any) -> None:
     """Create PATH with VALUE, and print its path. After -- a VALUE may begin with a dash."""
     # A sequential key's name may be empty: "create -s /queue/" makes /queue/0000000001.
-    where = shell.path(path) + ("/" if sequential and path.endswith("/") and shell.path(path) != "/" else "")
-    created = await shell.client.create(
-        where, value.encode(), ephemeral=ephemeral, sequential=sequential, parents=parents
-    )
+    where = shell.path(path) + ("/" if kind["sequential"] and path.endswith("/") and shell.path(path) != "/" else "")
+    entries = [Acl.parse(text) for text in acl] or None
+    created = await shell.client.create(where, value.encode(), acl=entries, **kind)
     _print_path(shell, created)
 
 
@@ -358,9 +387,18 @@ COMMANDS: Mapping[str, click.Command] = {
     "create": create,
     "set": set_value,
     "delete": delete,
+    "getacl": getacl,
+    "setacl": setacl,
+    "addauth": addauth,
+    "whoami": whoami,
+    "getquota": getquota,
+    "setquota": setquota,
+    "rmquota": rmquota,
+    "count": count,
+    "ephemerals": ephemerals,
     "help": show_help,
     "exit": leave,
 }
 """In the order in which `help` shows them."""
-WITHOUT_PATH = frozenset({"pwd", "help", "exit"})
+WITHOUT_PATH = frozenset({"pwd", "addauth", "whoami", "help", "exit"})
 """Commands whose arguments are not completed to paths."""

@@ -22,6 +22,8 @@ from jkcs_server.cli.shell_lines import quoted, resolve, unfinished
 
 COMPLETION_TIMEOUT = 1.0
 COMPLETIONS_MAX = 1000
+UNKEPT = "addauth"
+"""The command whose lines are not kept on file."""
 HISTORY_FILE = Path("jkcs") / "shell_history"
 
 
@@ -105,4 +107,12 @@ def open_history(environment: Mapping[str, str]) -> History:
         path.touch(mode=0o600)
     except OSError:
         return InMemoryHistory()
-    return FileHistory(str(path))
+    return ShellHistory(str(path))
+
+
+class ShellHistory(FileHistory):
+    """The history on file, without lines that say a password."""
+
+    def store_string(self, string: str) -> None:
+        if UNKEPT not in string:
+            super().store_string(string)

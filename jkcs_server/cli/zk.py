@@ -6,7 +6,6 @@ Reads options, shows progress and results; the copy is in `zk_copy.py`, the two 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ import click
 
 from jkcs_client import JkcsError, NotConnected, connect
 from jkcs_client.address import parse
+from jkcs_server.cli.credentials import Credentials, read_credentials
 from jkcs_server.cli.exits import FAILED, INTERRUPTED, UNREACHABLE, USAGE
 from jkcs_server.cli.render import duration_text, show_json
 from jkcs_server.cli.status import DEFAULT_URL
@@ -30,10 +30,6 @@ if TYPE_CHECKING:
     from jkcs_server.cli.zk_zookeeper import ZooKeeperSide
 
 SESSION_SECONDS = 30.0
-CREDENTIALS_BYTES_MAX = 1 << 16
-
-Credentials = tuple[tuple[str, str], ...]
-"""Schemes and secrets. Never shown: not even in an error."""
 
 _MARKS: Mapping[Kind, str] = {
     Kind.MISSING: "+ {}",
@@ -200,8 +196,8 @@ def _run(
 ) -> None:
     wishes = Wishes(delete=delete, sequences=sequences)
     root, into = _path(root, "--root"), _path(into or root, "--into")
-    theirs = _credentials(zookeeper_auth, "--zookeeper-auth", "ZOOKEEPER_AUTH")
-    ours = _credentials(auth, "--auth", "JKCS_AUTH")
+    theirs = read_credentials(zookeeper_auth, "--zookeeper-auth", "ZOOKEEPER_AUTH")
+    ours = read_credentials(auth, "--auth", "JKCS_AUTH")
     order = Order(command, hosts, root=root, into=into, wishes=wishes, theirs=theirs, ours=ours, **rest)
     try:
         sys.exit(asyncio.run(_live(order)))
@@ -220,23 +216,6 @@ def _path(path: str, option: str) -> str:
     if is_system(path):
         raise click.BadParameter(f"{path} belongs to the cluster it describes", param_hint=option)
     return path
-
-
-def _credentials(file: Path | None, option: str, variable: str) -> Credentials:
-    """From the file, else from the environment; never from the command line, which everybody can read."""
-    text = os.environ.get(variable, "") if file is None else file.read_text(encoding="utf-8")
-    if len(text) > CREDENTIALS_BYTES_MAX:
-        raise click.BadParameter(f"more than {CREDENTIALS_BYTES_MAX} bytes", param_hint=option)
-    found = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        scheme, colon, secret = line.strip().partition(":")
-        if not colon or not secret:
-            # The line itself is not shown: it may be a password.
-            raise click.BadParameter(f"line {number} is not digest:USER:PASSWORD", param_hint=option)
-        found.append((scheme, secret))
-    return tuple(found)
 
 
 def _zookeeper(name: str, hosts: str, credentials: Credentials, order: Order) -> ZooKeeperSide:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from jkcs_client.protocol.errors import JkcsError
 from jkcs_server.serving.figures import Figures
 from jkcs_server.serving.lane import Lane
+from jkcs_server.serving.pages import Pages
 from jkcs_server.serving.watches import WatchHub
 from jkcs_server.tree.acl import Acl, Ids
 from jkcs_server.tree.machine import TreeMachine
@@ -113,6 +114,7 @@ class Desk(Protocol):
     turn: int
     super_digest: str | None
     """The identity that may do everything, under scheme digest; None when there is none."""
+    pages: Pages
 
     @property
     def overloaded(self) -> bool:

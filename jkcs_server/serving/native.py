@@ -15,9 +15,9 @@ from typing import Any
 
 from jkcs_client.protocol.errors import (
     OK,
+    AuthFailed,
     BadArguments,
     Busy,
-    Compacted,
     DiskFull,
     JkcsError,
     NoAuth,
@@ -31,9 +31,9 @@ from jkcs_client.protocol.framing import FrameDecoder, frame, pack
 from jkcs_client.protocol.messages import (
     ADMIN,
     ADMIN_IN_FLIGHT_MAX,
+    AUTH,
     CHILDREN,
     CLOSE,
-    EXISTS,
     FIRST_WRITE,
     GET,
     LOCAL,
@@ -44,24 +44,22 @@ from jkcs_client.protocol.messages import (
     PREFACE,
     REQUEST_ARRAY_MAX,
     REQUESTS_IN_FLIGHT_MAX,
-    STATUS,
     SYNC,
-    UNWATCH,
     VALUE_BYTES_MAX,
     VERSION,
-    WATCH,
-    WATCHES_PER_CONNECTION_MAX,
-    WatchMode,
 )
 from jkcs_server.serving.connection import LARGE_BYTES, OUTGOING_BYTES_MAX, Desk, Sink
+from jkcs_server.serving.credentials import with_credentials
 from jkcs_server.serving.figures import Figures
 from jkcs_server.serving.lane import Lane
+from jkcs_server.serving.native_reads import LEVELLED, READS
+from jkcs_server.serving.native_writes import fixed
 from jkcs_server.tree.acl import READ, Acl, Ids, allows
 from jkcs_server.tree.checks import check_path, check_write
 from jkcs_server.tree.commands import IDENTIFIED
-from jkcs_server.tree.node import Node
 
-_WATCH_MODES = tuple(WatchMode)
+_USUAL_FIELDS = 6
+"""Of a write without a list, but those from MULTI on: opcode, serial, acked and up to three arguments."""
 
 _REFUSED = 0
 """Opcode of the empty command that a refused write becomes: the tree knows no such operation."""
@@ -264,8 +262,8 @@ class NativeConnection:
         if number >= 0:
             raise ProtocolError(f"a read's id is negative, not {number}")
         lane = self.lane
-        if op <= CHILDREN:
-            if len(message) == 4 and message[3] == LOCAL:
+        if op <= CHILDREN or op in LEVELLED:
+            if len(message) > 3 and message[3] == LOCAL:
                 if lane:
                     lane.local_read(message)
                 else:
@@ -278,7 +276,15 @@ class NativeConnection:
             lane.round_read(self._desk.join_round(self), message)
         elif op == ADMIN:
             self._administrate(number, message[2:])
-        elif lane:
+        else:
+            if op == AUTH:
+                # The credentials go no further.
+                message[2:] = [self._authenticate(message[2:])]
+            self._local_read(message)
+
+    def _local_read(self, message: list[Any]) -> None:
+        lane = self.lane
+        if lane:
             lane.local_read(message)
         else:
             self.answer(message)
@@ -315,8 +321,10 @@ class NativeConnection:
             if type(acked) is not int or not 0 <= acked < serial:
                 raise BadArguments(f"a write is [op, serial, acked, ...], with acked below {serial}")
             check_write(op, message[3:])
-            if op == MULTI and (serial - acked) * len(message[3]) > MULTI_RESULTS_MAX:
-                raise TooLarge(f"{serial - acked} unacknowledged writes, of {len(message[3])} operations each")
+            if op >= MULTI or len(message) > _USUAL_FIELDS:
+                message[3:] = fixed(op, message[3:], self.ids)
+                if op == MULTI and (serial - acked) * len(message[3]) > MULTI_RESULTS_MAX:
+                    raise TooLarge(f"{serial - acked} unacknowledged writes, of {len(message[3])} operations each")
         except JkcsError as error:
             self._refusals[serial] = error
             message = [_REFUSED, serial, 0]
@@ -349,64 +357,48 @@ class NativeConnection:
             if op == GET:
                 node = machine.tree.find(request[2])
                 if node is None:
-                    raise self._no_node(request)
-                self._check_readable(node)
+                    check_path(request[2])
+                    raise NoNode(request[2])
+                if node.acl is not None and not allows(node.acl, READ, self.ids):
+                    raise NoAuth(node.path)
                 self._emit(pack((number, OK, machine.applied, node.data, node.stat())))
             else:
-                self._emit(pack((number, OK, machine.applied, *self._answer(op, request))))
+                self._emit(pack((number, OK, machine.applied, *self._evaluate(op, request))))
         except JkcsError as error:
             self._emit(pack((number, error.code, machine.applied, error.detail)))
         except (IndexError, TypeError):
             self._emit(pack((number, BadArguments.code, machine.applied, f"malformed request of op {op}")))
 
-    def _check_readable(self, node: Node) -> None:
-        if node.acl is not None and not allows(node.acl, READ, self.ids):
-            raise NoAuth(node.path)
-
-    def _no_node(self, request: list[Any]) -> JkcsError:
-        check_path(request[2])
-        return NoNode(request[2])
-
-    def _answer(self, op: int, request: list[Any]) -> tuple[Any, ...]:
+    def _evaluate(self, op: int, request: list[Any]) -> tuple[Any, ...]:
         """The result of a request that is not a write and not GET."""
-        desk = self._desk
-        tree = desk.machine.tree
-        if op == EXISTS:
-            node = tree.find(request[2])
-            if node is None:
-                check_path(request[2])
-            return (None if node is None else node.stat(),)
-        if op == CHILDREN:
-            node = tree.find(request[2])
-            if node is None:
-                raise self._no_node(request)
-            self._check_readable(node)
-            return node.child_names(), node.stat()
-        if op == SYNC:
+        read = READS.get(op)
+        if read is not None:
+            return read(self._desk, self, *request[2:])
+        if op == AUTH:
+            failure: JkcsError | None = request[2]
+            if failure is not None:
+                raise failure
             return ()
-        if op == PING:
-            if self.session and self.session not in desk.machine.sessions:
-                raise SessionExpired(f"session {self.session}")
-            return ()
-        if op == WATCH:
-            return self._watch(*request[2:])
-        if op == UNWATCH:
-            desk.hub.remove(self, request[2])
-            return ()
-        if op == STATUS:
-            return (desk.status(),)
         raise Unimplemented(f"op {op}")
 
-    def _watch(self, watch_id: int, path: str, mode: int, since: int) -> tuple[Any, ...]:
-        if type(watch_id) is not int or type(since) is not int or since < 0 or mode not in _WATCH_MODES:
-            raise BadArguments("a watch is [watch id, path, mode, since]")
-        check_path(path)
-        hub = self._desk.hub
-        if hub.count_of(self) >= WATCHES_PER_CONNECTION_MAX:
-            raise BadArguments(f"at most {WATCHES_PER_CONNECTION_MAX} watches on one connection")
-        if not hub.add(self, watch_id, path, mode, since):
-            raise Compacted(f"events since index {since} are not kept any more")
-        return ()
+    def _authenticate(self, credentials: list[Any]) -> JkcsError | None:
+        """What they prove holds for whatever comes after them, even if that is looked at before they are answered."""
+        try:
+            if len(credentials) != 2 or type(credentials[0]) is not str or type(credentials[1]) is not bytes:
+                raise BadArguments("an AUTH request is [op, id, scheme, credentials]")
+            self._be_also(*credentials)
+        except JkcsError as error:
+            return error
+        return None
+
+    def _be_also(self, scheme: str, credentials: bytes) -> None:
+        """Raises AuthFailed."""
+        if scheme == "digest" and b":" not in credentials[1:]:
+            raise AuthFailed("credentials of scheme digest are USER:PASSWORD")
+        ids = with_credentials(self.ids, scheme, credentials, self._sink.identities(), self._desk.super_digest)
+        if ids != self.ids:
+            self.ids = ids
+            self._with_ids = self.session != 0
 
     # What the tree tells while it applies (tree.machine.Owner), and the hub (watches.Watcher).
 

@@ -23,9 +23,11 @@ from jkcs_client.protocol.framing import frame, pack
 from jkcs_server.serving.admin import AdminDesk
 from jkcs_server.serving.arrivals import Arrivals
 from jkcs_server.serving.connection import Connection, Sink
+from jkcs_server.serving.credentials import proven
 from jkcs_server.serving.figures import Totals
 from jkcs_server.serving.greeting import Undecided
 from jkcs_server.serving.native import NativeConnection
+from jkcs_server.serving.pages import Pages
 from jkcs_server.serving.reaper import Reaper
 from jkcs_server.serving.silence import Silence
 from jkcs_server.serving.watches import WatchHub
@@ -68,6 +70,7 @@ class Requests:
         timeout_ms_max: int,
         connections_max: int,
         super_digest: str | None = None,
+        x509_super: str | None = None,
     ) -> None:
         self.node = node
         self.hub = WatchHub(history_events)
@@ -85,7 +88,8 @@ class Requests:
         self._scheduler = scheduler
         self._connections_max = connections_max
         self.super_digest = super_digest
-
+        self._x509_super = x509_super
+        self.pages = Pages()
         self.turn = 0
         """Rises with every look around; connections note in it when they last moved."""
         self.connections: dict[Connection, None] = {}
@@ -176,6 +180,7 @@ class Requests:
 
     def _admit(self, connection: Connection, sink: Sink) -> Connection:
         connection.figures.address = sink.address()
+        connection.ids = proven(connection.ids, self._x509_super)
         self.connections[connection] = None
         self.replica.core.idle = False
         return connection

@@ -21,9 +21,9 @@ from jkcs_client.protocol.jute import CONNECT, FAULTS, HEAD, INT, REQUEST, read_
 from jkcs_client.protocol.messages import CLOSE, REQUESTS_IN_FLIGHT_MAX
 from jkcs_server.serving import zookeeper_answers as answers
 from jkcs_server.serving.connection import LARGE_BYTES, OUTGOING_BYTES_MAX, Desk, Sink
+from jkcs_server.serving.credentials import with_credentials
 from jkcs_server.serving.figures import Figures
 from jkcs_server.serving.lane import Lane
-from jkcs_server.serving.zookeeper_auth import with_credentials
 from jkcs_server.serving.zookeeper_reads import READS, usual_get_data
 from jkcs_server.serving.zookeeper_reconfig import Reconfig
 from jkcs_server.serving.zookeeper_watches import ZooKeeperWatches
@@ -222,10 +222,7 @@ class ZooKeeperConnection:
             else:
                 self._other(xid, op, body)
         except FAULTS:
-            if op == zk.AUTH:
-                self.close()
-            else:
-                self._fail(xid, zk.MARSHALLING_ERROR)
+            self.close() if op == zk.AUTH else self._fail(xid, zk.MARSHALLING_ERROR)
         except JkcsError as error:
             self._fail(xid, answers.code_of(error.code))
 

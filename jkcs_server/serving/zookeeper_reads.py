@@ -184,10 +184,13 @@ def _ephemerals(view: View, prefix: str) -> bytes:
 
 
 def _all_children_number(view: View, path: str) -> bytes:
-    node = _readable(view, path)
-    tree = view.tree
+    return INT.pack(keys_below(view.tree, _readable(view, path)))
+
+
+def keys_below(tree: KeyTree, node: Node) -> int:
+    """How many keys there are below one, however deep. It takes its time where they are many."""
     if node is tree.find(ROOT):
-        return INT.pack(len(tree) - 1)
+        return len(tree) - 1
     count = 0
     below = list(node.children or ())
     while below:
@@ -198,7 +201,7 @@ def _all_children_number(view: View, path: str) -> bytes:
             if child is not None and child.children:
                 found += child.children
         below = found
-    return INT.pack(count)
+    return count
 
 
 def _who_am_i(view: View) -> bytes:

@@ -7,8 +7,6 @@ events, and by the edges to make a client's list fit to be proposed.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from weakref import WeakValueDictionary
@@ -127,16 +125,9 @@ def fix(entries: tuple[Entry, ...], ids: Ids) -> tuple[Entry, ...]:
         elif _is_valid(scheme, name):
             fixed.append((permissions, scheme, name))
         else:
-            raise InvalidAcl(f"{scheme}:{name} is nobody")
+            # Not all of the name: it may be a password that was not made a digest.
+            raise InvalidAcl(f"{scheme[:20]}:{name.split(':', 1)[0][:100]} is nobody")
     return tuple(fixed)
-
-
-def digest_id(credentials: str) -> str:
-    """The name under scheme digest of somebody who says "user:password"."""
-    user = credentials.split(":", 1)[0]
-    # SHA-1 and no salt is what names are made of in ZooKeeper, whose clients make them too.
-    digest = hashlib.sha1(credentials.encode(), usedforsecurity=False).digest()
-    return f"{user}:{base64.b64encode(digest).decode()}"
 
 
 def redacted(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:

@@ -12,7 +12,18 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from jkcs_client.protocol.errors import BadArguments, DefiniteError, Unimplemented
-from jkcs_client.protocol.messages import CHECK, CREATE, DELETE, GUARD, MULTI, OP_NAMES, SET, SET_ACL, TTL_MS_MAX
+from jkcs_client.protocol.messages import (
+    CHECK,
+    CREATE,
+    DELETE,
+    GUARD,
+    MULTI,
+    OP_NAMES,
+    SEQUENCE,
+    SET,
+    SET_ACL,
+    TTL_MS_MAX,
+)
 from jkcs_server.tree import acl as acls
 from jkcs_server.tree.acl import Ids
 from jkcs_server.tree.keytree import CONTAINER, EPHEMERAL, FLAGS_MAX, TTL, KeyTree
@@ -22,6 +33,10 @@ Fields = tuple[object, ...]
 Write = Callable[[KeyTree, int, Sequence[object], int, int, Ids], Fields]
 """Applies one write, given the tree, the session, the arguments without `acked`, the index, the stamp, and who asks.
 Raises a DefiniteError and has then changed nothing."""
+
+
+SEQUENCE_MAX = 2**62
+"""To where the number of sequential children can be raised: from there on 64 bits are enough for ever."""
 
 
 def check_lifetime(flags: int, ttl: object) -> None:
@@ -96,6 +111,13 @@ def _set_acl(tree: KeyTree, session_id: int, arguments: Sequence[object], index:
     return (tree.set_acl(path, acls.parse(entries), aversion, index, ids).stat(),)
 
 
+def _sequence(tree: KeyTree, session_id: int, arguments: Sequence[object], index: int, stamp: int, ids: Ids) -> Fields:
+    path, number = _path_and_number(SEQUENCE, arguments)
+    if not 0 <= number <= SEQUENCE_MAX:
+        _refuse_shape(SEQUENCE, f"a number from 0 to {SEQUENCE_MAX}")
+    return (tree.raise_sequence(path, number, ids).stat(),)
+
+
 def _multi(tree: KeyTree, session_id: int, arguments: Sequence[object], index: int, stamp: int, ids: Ids) -> Fields:
     if len(arguments) != 1 or type(arguments[0]) is not tuple:
         _refuse_shape(MULTI, "a list of operations")
@@ -127,14 +149,24 @@ def _path_and_number(op: int, arguments: Sequence[object]) -> tuple[str, int]:
         path, number = arguments
         if type(path) is str and type(number) is int:
             return path, number
-    _refuse_shape(op, "path, czxid" if op == GUARD else "path, version")
+    _refuse_shape(op, f"path, {_NUMBERS.get(op, 'version')}")
 
 
 def _refuse_shape(op: int, expected: str) -> NoReturn:
     raise BadArguments(f"{OP_NAMES[op]} takes {expected}")
 
 
-STEPS: dict[int, Write] = {CREATE: _create, SET: _set, DELETE: _delete, CHECK: _check, GUARD: _guard, SET_ACL: _set_acl}
+_NUMBERS = {GUARD: "czxid", SEQUENCE: "number"}
+
+STEPS: dict[int, Write] = {
+    CREATE: _create,
+    SET: _set,
+    DELETE: _delete,
+    CHECK: _check,
+    GUARD: _guard,
+    SET_ACL: _set_acl,
+    SEQUENCE: _sequence,
+}
 """The writes that a multi may be made of."""
 
 WRITES: dict[int, Write] = {**STEPS, MULTI: _multi}

@@ -21,13 +21,14 @@ from jkcs_client.protocol.messages import (
     MULTI,
     MULTI_BYTES_MAX,
     MULTI_OPS_MAX,
+    SEQUENCE,
     SET,
     SET_ACL,
     VALUE_BYTES_MAX,
 )
 from jkcs_server.tree import acl as acls
 from jkcs_server.tree import paths
-from jkcs_server.tree.apply import check_lifetime
+from jkcs_server.tree.apply import SEQUENCE_MAX, check_lifetime
 from jkcs_server.tree.keytree import CONTAINER, FLAGS_MAX, SEQUENTIAL
 
 _VERSION_MIN = -(2**31)
@@ -120,6 +121,15 @@ def _check_set_acl(arguments: Arguments) -> None:
     _check_number("aversion", aversion)
 
 
+def _check_sequence(arguments: Arguments) -> None:
+    if len(arguments) != 2:
+        _refuse_count(SEQUENCE, "path, number", arguments)
+    path, number = arguments
+    paths.check(path)
+    if type(number) is not int or not 0 <= number <= SEQUENCE_MAX:
+        raise BadArguments(f"number must be an integer from 0 to {SEQUENCE_MAX}, not {_show(number)}")
+
+
 def _check_close(arguments: Arguments) -> None:
     if arguments:
         _refuse_count(CLOSE, "no more than acked", arguments)
@@ -197,5 +207,6 @@ _STEP_CHECKS: dict[int, Callable[[Arguments], None]] = {
     CHECK: _check_check,
     GUARD: _check_guard,
     SET_ACL: _check_set_acl,
+    SEQUENCE: _check_sequence,
 }
 _CHECKS = {**_STEP_CHECKS, MULTI: _check_multi, CLOSE: _check_close}

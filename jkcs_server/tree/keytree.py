@@ -26,7 +26,7 @@ from jkcs_client.protocol.errors import (
 )
 from jkcs_client.protocol.messages import ANY_VERSION, CONTAINER_TTL, CreateFlag, EventKind
 from jkcs_server.tree import acl as acls
-from jkcs_server.tree import paths, quotas
+from jkcs_server.tree import paths, quotas, sequences
 from jkcs_server.tree.acl import Acl, Ids
 from jkcs_server.tree.node import (
     CVERSION,
@@ -154,7 +154,7 @@ class KeyTree:
         parent = nodes.get(parent_path)
         number = 0
         if flags & SEQUENTIAL:
-            number, path = self._number(path, parent, flags & INT32)
+            number, path = sequences.next_path(nodes, path, parent, flags & INT32 != 0)
         # A name that is legal at a glance. isprintable() alone would depend on the Unicode tables of this Python
         # (RELIABILITY 46).
         name = path[cut + 1 :]
@@ -179,8 +179,7 @@ class KeyTree:
             node.ttl = CONTAINER_TTL if flags & CONTAINER else ttl
         parent = self.add(path, node, parent_path, parent, index)
         if flags & SEQUENTIAL and number >= parent.sequence:
-            self.sum += parent.weight * SEQUENCE * (number + 1 - parent.sequence)
-            parent.sequence = number + 1
+            self.count_from(parent, number + 1)
         return path, nodes[path] if self.quotas else node
 
     def set(self, path: str, data: bytes, version: int, index: int, stamp: int, ids: Ids = ()) -> Node:
@@ -209,6 +208,18 @@ class KeyTree:
         node.acl = acl
         node.aversion += 1
         self.sum += node.weight * node.rare()
+        return node
+
+    def raise_sequence(self, path: str, number: int, ids: Ids = ()) -> Node:
+        """Let the next sequential child of a key have at least this number. Never lowers it; tells nobody."""
+        node = self.nodes.get(path)
+        if node is None:
+            raise self._no_node(path)
+        if node.acl is not None and not acls.allows(node.acl, _ADMIN, ids):
+            raise NoAuth(path)
+        if number > node.sequence:
+            node = self.keep_unmarked(path, node)
+            self.count_from(node, number)
         return node
 
     def delete(self, path: str, version: int, index: int, ids: Ids = ()) -> None:
@@ -308,6 +319,11 @@ class KeyTree:
 
     # For the modules beside this one
 
+    def count_from(self, node: Node, number: int) -> None:
+        """The next sequential child gets this number."""
+        self.sum += node.weight * SEQUENCE * (number - node.sequence)
+        node.sequence = number
+
     def lifetimes(self, ttl: int) -> dict[str, None]:
         """Where keys with this lifetime are listed."""
         return self.containers if ttl == CONTAINER_TTL else self.ttls
@@ -359,17 +375,6 @@ class KeyTree:
         """What to raise for a key that is not there."""
         paths.check_form(path)
         return NoNode(path)
-
-    def _number(self, prefix: str, parent: Node | None, int32: int) -> tuple[int, str]:
-        """The number of a sequential key, and its path."""
-        number = 0 if parent is None else parent.sequence
-        while True:
-            shown = (number + 2**31) % 2**32 - 2**31 if int32 else number
-            path = f"{prefix}{shown:0{paths.SEQUENCE_DIGITS}}"
-            # Somebody may have taken the name by hand. To fail would be to fail for ever, as ZooKeeper does.
-            if int32 or path not in self.nodes:
-                return number, path
-            number += 1
 
     def _create_ancestors(self, path: str, index: int, stamp: int, ids: Ids, acl: Acl | None) -> Node:
         """Create what is missing above a legal path, top first; returns the parent."""

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from jkcs_client import NotConnected, connect
+from jkcs_client import Acl, NoAuth, NotConnected, connect
 from jkcs_server import Node, NodeConfig
 from jkcs_server.cli.processes import free_ports
 from jkcs_server.node import NodeThread
@@ -103,6 +103,25 @@ async def test_what_a_client_lacks_is_told_by_name(papers: Papers) -> None:
                 with pytest.raises(NotConnected, match=why):
                     async with connect(url, request_timeout=1.0, **options):
                         pass
+
+
+@pytest.mark.asyncio
+async def test_a_certificate_is_an_identity_and_one_may_do_everything(papers: Papers) -> None:
+    """Without a word more of the client; the same certificate on another connection is the same somebody."""
+    other = {"ca": papers.ca, "certificate": papers.other[0], "key": papers.other[1]}
+    asked = {"tls_client_ca": papers.ca, "tls_client_auth": "want"}
+    async with single(papers, **asked) as node, connect(url_of(node), **papers.shown) as client:
+        (_, (scheme, subject)) = await client.identities()
+        assert scheme == "x509" and "web" in subject
+        await client.create("/k", acl=[Acl.creator()])
+        assert (await client.get_acl("/k"))[0] == [Acl.x509(subject)]
+        async with connect(url_of(node), **other) as somebody:
+            with pytest.raises(NoAuth):
+                await somebody.get("/k")
+            (_, (_, name)) = await somebody.identities()
+    async with single(papers, **asked, x509_super=name) as node, connect(url_of(node), **other) as somebody:
+        assert ("super", "") in await somebody.identities()
+        await somebody.delete("/k")
 
 
 @pytest.mark.asyncio

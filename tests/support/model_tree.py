@@ -192,6 +192,7 @@ class ModelTree:
             messages.CHECK: (str, int),
             messages.GUARD: (str, int),
             messages.SET_ACL: (str, tuple, int),
+            messages.SEQUENCE: (str, int),
         }
         if op not in shapes:
             raise Failed(errors.Unimplemented, f"operation {op}")
@@ -207,6 +208,8 @@ class ModelTree:
         if op == messages.CREATE:
             _check_lifetime(arguments[2], ttl)
             return self._create(index, stamp, session_id, path, arguments[1], arguments[2], acl or OPEN_ACL, ttl)
+        if op == messages.SEQUENCE and not 0 <= arguments[1] <= 2**62:
+            raise Failed(errors.BadArguments, "wrong arguments")
         _check_path(path)
         if op == messages.GUARD:
             if path not in self.keys or self.keys[path].czxid != arguments[1]:
@@ -221,7 +224,11 @@ class ModelTree:
             raise Failed(errors.NoNode, path)
         key = self.keys[path]
         if op != messages.DELETE:
-            self._need({messages.SET: WRITE, messages.CHECK: READ, messages.SET_ACL: ADMIN}[op], path, path)
+            needed = {messages.SET: WRITE, messages.CHECK: READ, messages.SET_ACL: ADMIN, messages.SEQUENCE: ADMIN}
+            self._need(needed[op], path, path)
+        if op == messages.SEQUENCE:
+            key.next_number = max(key.next_number, arguments[1])
+            return (self.stat(path),)
         present = key.aversion if op == messages.SET_ACL else key.version
         if op != messages.SET and not _is_version(arguments[-1], present):
             raise Failed(errors.BadVersion, path)

@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 
 from jkcs_client.connection import Connection
+from jkcs_client.credentials import Credentials
 from jkcs_client.protocol import errors
 from jkcs_client.protocol.errors import OK
 from jkcs_client.protocol.framing import FrameDecoder, frame, pack
 from jkcs_client.protocol.messages import (
+    AUTH,
     CREATE,
     GET,
+    IDENTITIES_MAX,
     PING,
     PREFACE,
     SET,
@@ -368,3 +371,74 @@ def test_nothing_leaves_before_the_hello_is_answered() -> None:
     connection.watch(Watch("/a", WatchMode.ONCE, 0, 1))
     connection.open()
     assert connection.data_to_send(1.0) == b""
+
+
+def authenticated(*secrets: bytes) -> Connection:
+    """A connection whose server has accepted these."""
+    connection = attached()
+    for number, secret in enumerate(secrets, start=1):
+        submit(connection, AUTH, "digest", secret)
+        sent(connection)
+        connection.receive(framed((-number, OK, 100)), 1.0)
+    return connection
+
+
+def test_a_new_server_hears_the_credentials_before_anything_else() -> None:
+    """What was written as somebody must not be applied as nobody: nothing is sent until the server has accepted."""
+    connection = authenticated(b"a:1", b"b:2")
+    connection.watch(Watch("/w", WatchMode.PERSISTENT, 0, 10))
+    submit(connection, SET, "/a", b"x", -1)
+    sent(connection)
+    connection.on_connection_lost()
+    reattach(connection)
+    connection.ping()
+    assert sent(connection) == [[AUTH, -1, "digest", b"a:1"], [AUTH, -2, "digest", b"b:2"]]
+    connection.receive(framed((-1, OK, 100)), 1.0)
+    assert connection.data_to_send(1.0) == b""
+    connection.receive(framed((-2, OK, 100)), 1.0)
+    assert connection.has_output
+    assert [message[0] for message in sent(connection)] == [WATCH, PING, SET]
+
+
+def test_credentials_that_were_refused_or_not_answered_are_not_said_again() -> None:
+    """The caller has heard of the refusal; a call that is not answered is repeated as a call."""
+    connection = attached()
+    refused = submit(connection, AUTH, "digest", b"a:1")
+    sent(connection)
+    connection.receive(framed((-1, errors.AuthFailed.code, 100, "no")), 1.0)
+    assert refused.code == errors.AuthFailed.code
+    submit(connection, AUTH, "digest", b"b:2")
+    sent(connection)
+    connection.on_connection_lost()
+    reattach(connection)
+    assert sent(connection) == [[AUTH, -1, "digest", b"b:2"]]
+
+
+def test_a_server_that_takes_the_credentials_no_more_is_left() -> None:
+    """Better no server than one to which this client is somebody else."""
+    connection = authenticated(b"a:1")
+    write = submit(connection, SET, "/a", b"x", -1)
+    connection.on_connection_lost()
+    reattach(connection)
+    sent(connection)
+    with pytest.raises(errors.AuthFailed):
+        connection.receive(framed((-1, errors.AuthFailed.code, 100, "no")), 1.0)
+    assert not write.settled
+    connection.on_connection_lost()
+    reattach(connection)
+    assert [message[0] for message in sent(connection)] == [AUTH]
+
+
+def test_credentials_are_said_once_however_often_they_were_given() -> None:
+    connection = authenticated(b"a:1", b"a:1")
+    connection.on_connection_lost()
+    reattach(connection)
+    assert sent(connection) == [[AUTH, -1, "digest", b"a:1"]]
+
+
+def test_identities_have_a_limit() -> None:
+    """All of them travel with every write."""
+    connection = authenticated(*[b"user%d:x" % number for number in range(IDENTITIES_MAX)])
+    connection.check_room(Credentials("digest", b"user1:x"))
+    with pytest.raises(errors.AuthFailed):
+        connection.check_room(Credentials("digest", b"another:x"))

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -21,7 +22,7 @@ from tests.unit.jkcs_server.cli.fake_client import FakeClient
 def client(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
     """The client that the shell gets, whatever the URL."""
     client = FakeClient().put("/a/b", b"x")
-    monkeypatch.setattr(module, "connect", lambda url, request_timeout: client)
+    monkeypatch.setattr(module, "connect", lambda url, request_timeout, auth: client)
     return client
 
 
@@ -171,3 +172,22 @@ async def test_conversation_survives_an_expired_session(
     out, err = capsys.readouterr()
     assert out == "b\n"
     assert "a new session begins; ephemeral keys of the old one are gone" in err
+
+
+def test_credentials_come_from_a_file_or_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Never from the command line, which everybody on the machine can read."""
+    given = []
+
+    def connected(url: str, request_timeout: float, auth: tuple[tuple[str, str], ...]) -> FakeClient:
+        given.append(auth)
+        return FakeClient()
+
+    monkeypatch.setattr(module, "connect", connected)
+    monkeypatch.setenv("JKCS_AUTH", "digest:a:b")
+    file = tmp_path / "credentials"
+    file.write_text("digest:me:pass:word\n\ndigest:you:x\n")
+    assert run("-c", "pwd").exit_code == run("--auth", str(file), "-c", "pwd").exit_code == 0
+    assert given == [(("digest", "a:b"),), (("digest", "me:pass:word"), ("digest", "you:x"))]
+    file.write_text("hush\n")
+    result = run("--auth", str(file), "-c", "pwd")
+    assert result.exit_code == 2 and "line 1" in result.stderr and "hush" not in result.stderr

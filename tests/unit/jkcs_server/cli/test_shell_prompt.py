@@ -89,3 +89,14 @@ def test_prompt_shows_where_the_user_is_in_the_whole_tree() -> None:
     """Two shells on one screen must not be taken for each other."""
     assert [prompt_text("h:1:", "/"), prompt_text("h:1:", "/a")] == ["h:1:/> ", "h:1:/a> "]
     assert [prompt_text("h:1:/top", "/"), prompt_text("h:1:/top", "/a")] == ["h:1:/top> ", "h:1:/top/a> "]
+
+
+def test_passwords_are_not_kept_in_the_history(tmp_path: Path) -> None:
+    """The file outlives the session, and is copied with the home directory."""
+    environment = {"XDG_STATE_HOME": str(tmp_path)}
+    history = open_history(environment)
+    for line in ("ls /", "addauth digest me:hush", "ls; addauth digest me:hush"):
+        history.append_string(line)
+    assert "ls /" in history_path(environment).read_text()
+    assert "hush" not in history_path(environment).read_text()
+    assert "addauth digest me:hush" in history.get_strings(), "but for as long as the shell runs"

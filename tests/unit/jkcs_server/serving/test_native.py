@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgpack
 import pytest
 
+from jkcs_client.protocol.credentials import digest_id
 from jkcs_client.protocol.errors import (
     OK,
+    AuthFailed,
     BadArguments,
     BadPath,
     Busy,
     Compacted,
     DiskFull,
+    InvalidAcl,
     JkcsError,
     NoNode,
     ProtocolError,
@@ -25,34 +29,43 @@ from jkcs_client.protocol.framing import FrameDecoder, frame, pack
 from jkcs_client.protocol.messages import (
     ADMIN,
     ADMIN_IN_FLIGHT_MAX,
+    AUTH,
     CHECK,
     CHILDREN,
+    CHILDREN_PAGE,
     CLOSE,
+    COUNT,
     CREATE,
     DELETE,
+    EPHEMERALS,
     EXISTS,
     FRAME_BYTES_MAX,
     GET,
+    GET_ACL,
     LINEARIZABLE,
     LOCAL,
     MULTI,
     PING,
     PREFACE,
     REQUESTS_IN_FLIGHT_MAX,
+    SEQUENCE,
     SET,
+    SET_ACL,
     STATUS,
     SYNC,
     UNWATCH,
     VALUE_BYTES_MAX,
     WATCH,
+    WHO_AM_I,
     EventKind,
     WatchMode,
 )
 from jkcs_server.serving.connection import OUTGOING_BYTES_MAX
 from jkcs_server.serving.native import NativeConnection
+from jkcs_server.serving.pages import Pages
 from jkcs_server.serving.watches import WatchHub
 from jkcs_server.tree.acl import Acl
-from jkcs_server.tree.commands import OPEN
+from jkcs_server.tree.commands import IDENTIFIED, OPEN
 from jkcs_server.tree.machine import TreeMachine
 from journal.record import make_entry
 from journal.values import EntryKind
@@ -67,6 +80,8 @@ class Desk:
 
     def __init__(self) -> None:
         self.hub = WatchHub(1000)
+        self.pages = Pages()
+        self.super_digest: str | None = None
         self.machine = TreeMachine(self)
         self.confirmed_round = 0
         self.open_round = 1
@@ -310,7 +325,11 @@ def test_an_unwatched_watch_is_silent_and_a_compacted_one_refused() -> None:
         ([WATCH, -1, 1, "/a", 1, -5], BadArguments),
         ([WATCH, -1, 1], BadArguments),
         ([WATCH, -1, 1, "a", 1, 0], BadPath),
-        ([15, -1], Unimplemented),
+        ([COUNT, -1], BadArguments),
+        ([AUTH, -1, "digest"], BadArguments),
+        ([CHILDREN_PAGE, -1, "/", LOCAL, "", 0], BadArguments),
+        ([CHILDREN_PAGE, -1, "/", LOCAL, 7, 1], BadArguments),
+        ([CHILDREN_PAGE, -1, "/none", LOCAL, "", 1], NoNode),
         ([0, -1], Unimplemented),
     ],
 )
@@ -552,3 +571,149 @@ def test_a_burst_of_small_requests_for_a_large_value_is_cut_off() -> None:
     client.write = write  # type: ignore[method-assign]
     client.send(*[[GET, -1 - number, "/a", LOCAL] for number in range(5000)])
     assert client.closed and written < OUTGOING_BYTES_MAX + 2 * VALUE_BYTES_MAX
+
+
+# Permissions.
+
+ALICE = digest_id("alice:secret")
+OPEN_ENTRIES = [[31, "world", "anyone"]]
+
+
+def test_an_identity_holds_for_what_comes_after_it_and_is_answered_in_turn() -> None:
+    """A client need not wait for the answer: the write behind it is already somebody's."""
+    desk, client = connected()
+    client.send(
+        [CREATE, 1, 0, "/k", b"", 0],
+        [AUTH, -1, "digest", b"alice:secret"],
+        [CREATE, 2, 0, "/mine", b"", 0, [[31, "auth", ""]], 0],
+        [WHO_AM_I, -2],
+        [GET_ACL, -3, "/mine", LOCAL],
+    )
+    desk.apply(client.connection)
+    got = client.take()
+    assert codes(got) == [(1, OK), (-1, OK), (2, OK), (-2, OK), (-3, OK)]
+    assert got[3][3] == [["ip", "192.0.2.1"], ["digest", "alice"]]
+    assert got[4][3] == [[31, "digest", digest_id("alice:secret")]]
+
+
+def test_only_writes_of_somebody_else_than_the_session_say_who_asks() -> None:
+    """The usual write is no longer than before."""
+    desk, client = connected()
+    desk.machine.sessions[1].ids = client.connection.ids
+    client.send([SET, 1, 0, "/", b"", -1], [AUTH, -1, "digest", b"a:b"], [SET, 2, 0, "/", b"", -1])
+    plain, identified = (msgpack.unpackb(command) for command in desk.proposed)
+    assert plain == [SET, 1, 1, 0, "/", b"", -1]
+    assert identified[0] == SET | IDENTIFIED
+    assert identified[-1] == [["ip", "192.0.2.1"], ["digest", digest_id("a:b")]]
+
+
+def test_a_session_taken_up_by_somebody_else_says_so_in_its_writes() -> None:
+    """The session remembers who opened it, not who has it now."""
+    desk, _ = connected()
+    other = Client(desk)
+    other.connection.ids = (("ip", "198.51.100.1"),)
+    desk.connection = other.connection
+    other.connection.receive(PREFACE)
+    other.send([1, PASSWORD, 10_000, 0])
+    other.connection.attached(1, PASSWORD, 10_000, 0, fresh=False)
+    other.send([SET, 1, 0, "/", b"", -1])
+    assert msgpack.unpackb(desk.proposed[-1])[-1] == [["ip", "198.51.100.1"]]
+
+
+@pytest.mark.parametrize(
+    ("credentials", "error"),
+    [
+        (["digest", b"hush"], AuthFailed),
+        (["digest", b":hush"], AuthFailed),
+        (["digest", b"\xff:hush"], AuthFailed),
+        (["digest", b"a:" + bytes(2000)], AuthFailed),
+        (["kerberos", b"hush"], AuthFailed),
+        (["x509", b"hush"], AuthFailed),
+        (["digest", "a:b"], BadArguments),
+        (["digest"], BadArguments),
+    ],
+)
+def test_bad_credentials_change_nothing(credentials: list[Any], error: type[JkcsError]) -> None:
+    """And leave the connection as it was: the client is told by name, without its secret."""
+    _, client = connected()
+    before = client.connection.ids
+    client.send([AUTH, -1, *credentials])
+    (answer,) = client.take()
+    assert answer[:2] == [-1, error.code] and "hush" not in answer[3]
+    assert client.connection.ids == before and not client.closed
+
+
+def test_the_super_digest_may_do_everything() -> None:
+    desk, client = connected()
+    desk.super_digest = digest_id("root:secret")
+    client.send([CREATE, 1, 0, "/k", b"", 0, [[1, "digest", ALICE]], 0], [GET, -1, "/k", LOCAL])
+    client.send([AUTH, -2, "digest", b"root:secret"], [GET, -3, "/k", LOCAL], [SET, 2, 0, "/k", b"x", -1])
+    desk.apply(client.connection)
+    got = client.take()
+    # The read before it may be looked at after it.
+    assert [message[0] for message in got] == [1, -1, -2, -3, 2] and codes(got)[2:] == [(-2, OK), (-3, OK), (2, OK)]
+
+
+@pytest.mark.parametrize(
+    ("write", "error"),
+    [
+        ([CREATE, "/k", b"", 0, [[31, "auth", ""]], 0], InvalidAcl),
+        ([CREATE, "/k", b"", 0, [[31, "digest", "not a hash"]], 0], InvalidAcl),
+        ([CREATE, "/k", b"", 0, [[31, "ip", "300.1.1.1"]], 0], InvalidAcl),
+        ([CREATE, "/k", b"", 0, [[32, "world", "anyone"]], 0], BadArguments),
+        ([SET_ACL, "/", [[31, "world", "somebody"]], -1], InvalidAcl),
+        ([SET_ACL, "/", [[1, "x509", "s"]] * 300, -1], TooLarge),
+        ([SEQUENCE, "/", -1], BadArguments),
+        ([SEQUENCE, "/", 2**62 + 1], BadArguments),
+    ],
+)
+def test_a_list_that_names_nobody_is_refused_and_takes_its_serial(write: list[Any], error: type[JkcsError]) -> None:
+    """Alone and in a transaction, where its place is named; what comes after it goes on."""
+    desk, client = connected()
+    op, *arguments = write
+    free = [CREATE, "/free", b"", 0]
+    client.send([op, 1, 0, *arguments], [MULTI, 2, 0, [free, write]], [SET, 3, 0, "/", b"", -1])
+    desk.apply(client.connection)
+    got = client.take()
+    assert codes(got) == [(1, error.code), (2, error.code), (3, OK)]
+    assert got[1][3].startswith("1: ")
+
+
+def test_auth_in_a_transaction_stands_for_the_clients_identities() -> None:
+    desk, client = connected()
+    client.send(
+        [AUTH, -1, "digest", b"a:b"],
+        [MULTI, 1, 0, [[CREATE, "/k", b"", 0], [SET_ACL, "/k", [[3, "auth", ""], [1, "world", "anyone"]], -1]]],
+        [GET_ACL, -2, "/k", LOCAL],
+    )
+    desk.apply(client.connection)
+    got = client.take()
+    # Without ADMIN on the key the hash is hidden, even one's own.
+    assert got[2][0] == -2 and got[2][3] == [[3, "digest", "a:x"], [1, "world", "anyone"]]
+
+
+def test_own_ephemeral_keys_are_those_of_the_session_below_the_path() -> None:
+    desk, client = connected()
+    for serial, path in enumerate(("/b", "/bb", "/a"), start=1):
+        client.send([CREATE, serial, 0, path, b"", 1])
+    desk.apply(client.connection)
+    client.take()
+    client.send([EPHEMERALS, -1, "/", LOCAL], [EPHEMERALS, -2, "/b", LOCAL], [EPHEMERALS, -3, "/none", LOCAL])
+    assert [message[3] for message in client.take()] == [["/a", "/b", "/bb"], ["/b"], []]
+
+
+def test_reads_with_a_level_wait_for_their_round_unless_it_is_local() -> None:
+    """All of those that say how fresh the answer must be."""
+    desk, client = connected()
+    linearizable = [
+        [GET_ACL, -1, "/", LINEARIZABLE],
+        [CHILDREN_PAGE, -2, "/", LINEARIZABLE, "", 5],
+        [EPHEMERALS, -3, "/", LINEARIZABLE],
+        [COUNT, -4, "/", LINEARIZABLE],
+    ]
+    client.send(*linearizable)
+    assert client.take() == []
+    desk.confirm(client.connection)
+    assert codes(client.take()) == [(-1, OK), (-2, OK), (-3, OK), (-4, OK)]
+    client.send(*[[op, number - 10, path, LOCAL, *rest] for op, number, path, _, *rest in linearizable])
+    assert codes(client.take()) == [(-11, OK), (-12, OK), (-13, OK), (-14, OK)]

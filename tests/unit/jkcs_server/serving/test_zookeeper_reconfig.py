@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from jkcs_client.protocol import zookeeper as zk
+from jkcs_client.protocol.credentials import digest_id
 from jkcs_client.protocol.errors import OK, AdminDenied, BadArguments, ChangeRefused
 from jkcs_server.serving.zookeeper_reconfig import CONFIG_PATH, parse_server
-from jkcs_server.tree.acl import digest_id
 from tests.support import jute_client as jute
 from tests.support.jute_client import Answer
 from tests.unit.jkcs_server.serving.zookeeper_desk import Client, Desk, connected

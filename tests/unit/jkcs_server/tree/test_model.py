@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 )
 
 from jkcs_client.protocol.errors import OK
-from jkcs_client.protocol.messages import CHECK, CLOSE, CREATE, DELETE, GUARD, MULTI, SET, SET_ACL
+from jkcs_client.protocol.messages import CHECK, CLOSE, CREATE, DELETE, GUARD, MULTI, SEQUENCE, SET, SET_ACL
 from jkcs_server.tree.acl import entries_of
 from jkcs_server.tree.commands import EXPIRE, IDENTIFIED, MOVE, OPEN, REAP
 from jkcs_server.tree.machine import TreeMachine
@@ -103,6 +103,7 @@ steps = (
     | st.tuples(st.sampled_from([SET, CREATE, 99]), st.just("/a"))
     | st.tuples(st.just(CREATE), create_paths, data, st.integers(0, 63), acls, st.sampled_from([0, 0, 1, 5, 900]))
     | st.tuples(st.just(SET_ACL), key_paths, acls, versions)
+    | st.tuples(st.just(SEQUENCE), key_paths, st.integers(-1, 12))
     | st.tuples(st.just(CREATE), quotas.map(lambda path: path + "limits"), limits, st.just(4))
     | st.tuples(st.just(CREATE), quotas.map(lambda path: path + "stats"), data, st.just(4))
     | st.tuples(st.just(SET), quotas.map(lambda path: path + "limits"), limits, st.just(-1))

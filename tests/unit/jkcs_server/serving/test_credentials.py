@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from jkcs_client.protocol.errors import AuthFailed
-from jkcs_server.serving.zookeeper_auth import CREDENTIALS_BYTES_MAX, IDENTITIES_MAX, with_credentials
+from jkcs_client.protocol.messages import CREDENTIALS_BYTES_MAX, IDENTITIES_MAX
+from jkcs_server.serving.credentials import proven, with_credentials
 from jkcs_server.tree.acl import SUPER
 
 PROVEN = (("ip", "192.0.2.1"),)
@@ -46,3 +47,12 @@ def test_identities_are_bounded() -> None:
         ids = with_credentials(ids, "digest", b"u%d:p" % number, PROVEN, None)
     with pytest.raises(AuthFailed):
         with_credentials(ids, "digest", b"v:p", PROVEN, None)
+
+
+def test_one_certificate_may_do_everything() -> None:
+    """The one whose subject is configured, and only when it was shown."""
+    ids = (("ip", "10.0.0.1"), ("x509", "CN=admin"))
+    assert proven(ids, "CN=admin") == (SUPER, *ids)
+    for other in (None, "CN=somebody", ""):
+        assert proven(ids, other) == ids
+    assert proven((("ip", "CN=admin"),), "CN=admin") == (("ip", "CN=admin"),)

@@ -1,16 +1,20 @@
-"""Who a client of ZooKeeper's protocol is: the credentials it adds to its connection.
+"""Who a client is: what its connection proves, and the credentials it adds.
 
-Knows nothing of permissions. Called by `zookeeper` for each auth packet.
+Knows nothing of permissions. Called by `native` and `zookeeper` when a client authenticates, and by `requests` for
+each new connection.
 """
 
 from __future__ import annotations
 
+from jkcs_client.protocol.credentials import digest_id
 from jkcs_client.protocol.errors import AuthFailed
-from jkcs_server.tree.acl import SUPER, Ids, digest_id
+from jkcs_client.protocol.messages import CREDENTIALS_BYTES_MAX, IDENTITIES_MAX
+from jkcs_server.tree.acl import SUPER, Ids
 
-IDENTITIES_MAX = 64
-"""Of one connection. All of them travel with each of its writes."""
-CREDENTIALS_BYTES_MAX = 1024
+
+def proven(ids: Ids, x509_super: str | None) -> Ids:
+    """Who a client is whose connection proves `ids`. `x509_super`: the certificate's subject that may do everything."""
+    return (SUPER, *ids) if x509_super is not None and ("x509", x509_super) in ids else ids
 
 
 def with_credentials(ids: Ids, scheme: str, credentials: bytes, proven: Ids, super_digest: str | None) -> Ids:
