@@ -260,9 +260,9 @@ def _forgotten(self: Image, after: Index) -> list[Entry]:
 _advance = membership.Membership.advance
 
 
-def _advance_only_its_own(self: membership.Membership, learners: Callable[[NodeId], Progress]) -> None:
+def _advance_only_its_own(self: membership.Membership, match_of: Callable[[NodeId], int]) -> None:
     if self._state.configuration_index >= self._first_index:
-        _advance(self, learners)
+        _advance(self, match_of)
 
 
 def _learners_counted(configuration: Configuration, value_of: Callable[[NodeId], int]) -> int:
