@@ -103,6 +103,10 @@ class Store:
                 f"entries up to index {withheld} were acknowledged, the log ends at {wal.last.index}, "
                 "and no other member has them"
             )
+        if newest is not None and newest.position.term > metadata.hard_state.term:
+            # A received snapshot may be in its place before the term that it came in is. A vote in a term as new would
+            # have been durable before it left: there was none.
+            metadata.hard_state = HardState(newest.position.term)
         metadata.repair()
         mark.repair()
         snapshots.repair()

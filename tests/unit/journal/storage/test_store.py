@@ -157,6 +157,22 @@ def test_a_log_that_ends_before_the_snapshot_is_restarted(disk: MemoryDisk, stor
     assert again.withheld == 0
 
 
+def test_the_term_of_a_received_snapshot_is_not_forgotten(disk: MemoryDisk, store: Store) -> None:
+    """The power fails when the snapshot is in its place, and the term that came with it is not on the disk yet."""
+    store.save(VOTED, [])
+    meta = take_snapshot(store, end_of(make_entries(START, 20, term=7)[-1]))
+    for _ in range(2):
+        again = open_store(disk)
+        assert (again.start, again.hard_state) == (meta.position, HardState(Term(7)))
+
+
+def test_the_vote_stays_when_the_snapshot_is_of_no_newer_term(disk: MemoryDisk, store: Store) -> None:
+    """It would be given twice otherwise."""
+    store.save(VOTED, [])
+    take_snapshot(store, end_of(make_entries(START, 20, term=2)[-1]))
+    assert open_store(disk).hard_state == VOTED
+
+
 def test_a_log_that_contradicts_the_snapshot_is_restarted(disk: MemoryDisk, store: Store) -> None:
     """33: conflicting entries kept behind a snapshot make replicas diverge."""
     save_each(store, make_entries(START, 30, term=1))
