@@ -12,7 +12,9 @@ _NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 def _classes() -> list[list[str]]:
     """The rows of the table of classes, as cells."""
-    table = PAGE.read_text(encoding="utf-8").partition("| Class | Here | Test |\n|---|---|---|\n")[2].partition("\n\n")[0]
+    table = (
+        PAGE.read_text(encoding="utf-8").partition("| Class | Here | Test |\n|---|---|---|\n")[2].partition("\n\n")[0]
+    )
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()]
 
 
