@@ -84,7 +84,7 @@ class Node:
         """Changes of `data`."""
         self.cversion = 0
         """Changes of `children`: each creation and each deletion counts, and for a number that no child ever had, both.
-        So whoever sees a stat knows `sequence`: twice that is `cversion` and the number of children (but for SYSTEM)."""
+        Invariant, but for SYSTEM: cversion + number of children == 2 * sequence; so whoever sees a stat knows that."""
         self.owner = owner
         """The session an ephemeral key belongs to, else 0. Invariant: an owner excludes children."""
         self.children: set[str] | None = None
