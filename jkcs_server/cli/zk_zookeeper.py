@@ -51,7 +51,9 @@ class _LastWarning(logging.Handler):
         self.text = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.text = record.getMessage()[:COMPLAINT_CHARACTERS_MAX]
+        # One without arguments says that something failed, not why.
+        if record.args:
+            self.text = record.getMessage()[:COMPLAINT_CHARACTERS_MAX]
 
 
 class ZooKeeperSide:

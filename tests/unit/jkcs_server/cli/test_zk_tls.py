@@ -31,5 +31,5 @@ def test_a_key_may_be_in_the_file_of_its_certificate() -> None:
 def test_what_cannot_be_used_is_said_at_once(tmp_path: Path) -> None:
     """kazoo would try it again and again, until the timeout."""
     ZooKeeperTls().check()
-    with pytest.raises(click.BadParameter, match="cannot read .*nowhere"):
+    with pytest.raises(click.BadParameter, match=r"cannot read .*nowhere"):
         ZooKeeperTls(ca=tmp_path / "nowhere").check()

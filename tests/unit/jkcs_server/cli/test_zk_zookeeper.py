@@ -23,4 +23,6 @@ def test_a_zookeeper_that_takes_no_ttls_says_how_it_would() -> None:
     """It is off unless somebody turned it on, and kazoo knows but the name of the refusal."""
     refused = _refused(Step(Action.CREATE, "/a", ttl_ms=5000), exceptions.UnimplementedError())
     assert "zookeeper.extendedTypesEnabled" in str(refused) and not refused.done_already
-    assert str(_refused(Step(Action.CREATE, "/a", ttl_ms=CONTAINER), exceptions.UnimplementedError())) == "Unimplemented"
+    assert (
+        str(_refused(Step(Action.CREATE, "/a", ttl_ms=CONTAINER), exceptions.UnimplementedError())) == "Unimplemented"
+    )
