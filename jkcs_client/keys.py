@@ -216,10 +216,15 @@ class Keys:
         servers' log shall tell of it. In the place of the quota that the key had. It may be set before the key is."""
         full = self._operations.full(path)
         text = quotas.limits_text(keys, bytes, hard=hard)
-        try:
-            await self._commit_on(path, quotas.creation(full, text), timeout)
-        except NodeExists:
-            await self._commit_on(path, quotas.change(full, text), timeout)
+        both = quotas.creation(full, text)
+        # Somebody else may have left one of the two keys that a quota is made of.
+        for operations in (both, quotas.change(full, text)):
+            try:
+                await self._commit_on(path, operations, timeout)
+                return
+            except (NodeExists, NoNode):
+                continue
+        await self._commit_on(path, both[:1], timeout)
 
     async def quota(self, path: str, *, read: ReadLevel = "linearizable", timeout: float | None = None) -> Quota | None:
         """A key's own quota and how much of it is used, or None when it has none."""
@@ -227,15 +232,21 @@ class Keys:
         whole = Keys(self._session, "")
         try:
             limits, _ = await whole.get(quotas.limits_key(full), read=read, timeout=timeout)
-            stats, _ = await whole.get(quotas.stats_key(full), read=read, timeout=timeout)
         except NoNode:
             return None
+        try:
+            stats, _ = await whole.get(quotas.stats_key(full), read=read, timeout=timeout)
+        except NoNode:
+            stats = b""
         return quotas.quota_of(limits, stats)
 
     async def remove_quota(self, path: str, *, timeout: float | None = None) -> None:
         """Take a key's quota away. Raises NoNode when it has none."""
         full = self._operations.full(path)
-        await self._commit_on(path, quotas.removal(full), timeout)
+        try:
+            await self._commit_on(path, quotas.removal(full), timeout)
+        except NoNode:
+            await self._commit_on(path, quotas.removal(full)[:1], timeout)
         # What stood there for this quota alone goes too; nobody misses what stays.
         for place in quotas.places_above(full):
             try:

@@ -31,7 +31,7 @@ class LoopbackStream(ByteStream):
         self._room = anyio.Event()
         self._outgoing: deque[bytes] = deque()
         self._outgoing_bytes = 0
-        self._closed = False
+        self.closed = False
         """By either end."""
         loop.call_soon(self._open)
 
@@ -43,7 +43,7 @@ class LoopbackStream(ByteStream):
     async def receive(self, max_bytes: int = 65536) -> bytes:
         await anyio.lowlevel.checkpoint()
         while not self._received:
-            if self._closed:
+            if self.closed:
                 raise anyio.EndOfStream
             self._arrived = anyio.Event()
             await self._arrived.wait()
@@ -55,10 +55,10 @@ class LoopbackStream(ByteStream):
 
     async def send(self, item: bytes) -> None:
         await anyio.lowlevel.checkpoint()
-        while self._outgoing_bytes > UNREAD_BYTES_MAX and not self._closed:
+        while self._outgoing_bytes > UNREAD_BYTES_MAX and not self.closed:
             self._room = anyio.Event()
             await self._room.wait()
-        if self._closed:
+        if self.closed:
             raise anyio.BrokenResourceError
         self._outgoing.append(item)
         self._outgoing_bytes += len(item)
@@ -75,7 +75,7 @@ class LoopbackStream(ByteStream):
 
     def _deliver(self) -> None:
         """Give the server what it has not read, unless it has asked for a pause."""
-        while self._outgoing and not self._closed and not self._transport.paused:
+        while self._outgoing and not self.closed and not self._transport.paused:
             data = self._outgoing.popleft()
             self._outgoing_bytes -= len(data)
             self._protocol.data_received(data)
@@ -87,7 +87,7 @@ class LoopbackStream(ByteStream):
 
     def arrive(self, data: bytes) -> None:
         """The server has written."""
-        if not self._closed:
+        if not self.closed:
             self._received.append(data)
             self._arrived.set()
 
@@ -96,8 +96,8 @@ class LoopbackStream(ByteStream):
 
     def hang_up(self) -> None:
         """Either end is done: the client may still read what had arrived."""
-        if not self._closed:
-            self._closed = True
+        if not self.closed:
+            self.closed = True
             self._arrived.set()
             self._room.set()
             self._loop.call_soon(self._protocol.connection_lost, None)
@@ -116,6 +116,9 @@ class _LoopbackTransport(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         return self._stream.unread()
+
+    def is_closing(self) -> bool:
+        return self._stream.closed
 
     def close(self) -> None:
         self._stream.hang_up()

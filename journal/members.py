@@ -48,7 +48,7 @@ class Members:
         self._belongs = replica.me in store.configuration.members
         """This node is a member by what is applied."""
         self._removed: str = ""
-        """Why this node must stop, once it does not lead any more."""
+        """Why this node must stop, unless what follows takes it in again, and once it does not lead any more."""
 
     def on_configuration(self, configuration: Configuration) -> None:
         """Connect with whom the newest configuration names, beside those of before."""
@@ -84,8 +84,16 @@ class Members:
             self._removed = ""
 
     def stop_if_removed(self) -> None:
-        """At the end of a pass: a removed leader first hands over."""
-        if self._removed and self._replica.core.role is not Role.LEADER:
+        """At the end of a pass: a removed leader first hands over.
+
+        An old configuration is no reason to stop. A node that was taken in again under its name goes through the one
+        that removed it when it starts, or is sent it in a page of its own: only the newest one decides, when all that
+        others are known to have committed is here.
+        """
+        core = self._replica.core
+        if not self._removed or core.role is Role.LEADER:
+            return
+        if core.has_caught_up and self._replica.me not in core.configuration.members:
             self._replica.fail(Removed(self._removed))
 
     def judge(self, peer: NodeId, incarnation: bytes) -> Refusal | None:
@@ -127,7 +135,7 @@ class Members:
         """See `journal.peers.network.Receiver`."""
         if refusal.code == WIPED:
             self._replica.fail(Removed(f"refused by {peer}: {refusal.detail}"))
-        elif refusal.code == STRANGER and self._belongs:
+        elif refusal.code == STRANGER and (self._belongs or self._removed):
             core = self._replica.core
             mine = core.configuration_index
             if refusal.index > mine or (refusal.index == mine and self._replica.me not in core.configuration.members):

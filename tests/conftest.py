@@ -1,8 +1,9 @@
-"""What all tests share: the two event loops of the client's tests, and how Hypothesis draws."""
+"""What all tests share: the two event loops of the client's tests, how Hypothesis draws, and that Ctrl-C counts."""
 
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -16,6 +17,11 @@ settings.register_profile(
     "explore", deadline=None, print_blob=True, max_examples=1000, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile(os.environ.get("JKCS_HYPOTHESIS", "repeat"))
+
+# A shell ignores SIGINT for what it starts in the background, and children inherit that: tests of what an interrupt
+# does would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=["asyncio", "trio"])

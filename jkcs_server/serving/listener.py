@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 import logging
 import socket
+import sys
 from collections.abc import Callable
 from typing import cast
 
@@ -61,7 +62,8 @@ class ClientProtocol(asyncio.Protocol):
         self._transport.write(data)
 
     def unsent(self) -> int:
-        return self._transport.get_write_buffer_size()
+        # A client that is gone, which is told only after this turn, takes nothing of whatever is still made for it.
+        return sys.maxsize if self._transport.is_closing() else self._transport.get_write_buffer_size()
 
     def close(self) -> None:
         self._transport.close()

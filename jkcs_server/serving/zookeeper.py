@@ -222,10 +222,7 @@ class ZooKeeperConnection:
             else:
                 self._other(xid, op, body)
         except FAULTS:
-            if op == zk.AUTH:
-                self.close()
-            else:
-                self._fail(xid, zk.MARSHALLING_ERROR)
+            self.close() if op == zk.AUTH else self._fail(xid, zk.MARSHALLING_ERROR)
         except JkcsError as error:
             self._fail(xid, answers.code_of(error.code))
 

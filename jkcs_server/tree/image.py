@@ -34,6 +34,9 @@ VERSION = 2
 CHUNK_BYTES = 128 * 1024
 """A chunk is given out when it has grown to this; one record that is larger is a chunk of its own. To make one
 takes about a millisecond of the loop."""
+ARRAY_MAX = 1 << 17
+"""The longest array that is believed, and made room for: more than the results of any transaction, which are part of a
+kept reply, can be."""
 _NIL = b"\xc0"
 
 
@@ -111,7 +114,9 @@ def _records(applied: int, sessions: Sequence[Session], nodes: list[Node]) -> It
 
 def _unpack(chunks: Iterable[bytes]) -> Iterator[tuple[Any, ...]]:
     # Tuples, not lists: a kept reply must come back as what it was.
-    unpacker = msgpack.Unpacker(use_list=False, raw=False, max_buffer_size=0)
+    unpacker = msgpack.Unpacker(
+        use_list=False, raw=False, max_buffer_size=0, max_array_len=ARRAY_MAX, max_map_len=0, max_ext_len=0
+    )
     for chunk in chunks:
         unpacker.feed(chunk)
         yield from unpacker

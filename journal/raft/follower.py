@@ -81,6 +81,7 @@ class Follower:
     def on_append(self, leader: NodeId, message: Append) -> None:
         self._heard()
         state = self._state
+        state.hear_commit(message.commit)
         if state.restoring is not None or not _is_sound(message):
             return
         if message.previous_index < state.commit:

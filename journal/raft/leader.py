@@ -130,6 +130,8 @@ class Leader:
     def saved(self) -> None:
         """Our own disk has moved on: only now do we count ourselves (RELIABILITY 19)."""
         self._maybe_commit()
+        if self._state.me in self._state.configuration.learners:
+            self._advance_membership()
 
     def peer_lost(self, peer: NodeId) -> None:
         if peer in self._progress:
@@ -377,7 +379,7 @@ class Leader:
         """Take the next step of a change under way, and let go of members that have left and know it."""
         state = self._state
         if self._transferee is None:
-            self._membership.advance(self._progress.__getitem__)
+            self._membership.advance(self._match_of)
         if state.configuration_index > state.commit or len(self._progress) == len(state.peers):
             return
         for peer in sorted(set(self._progress) - set(state.peers)):

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 
 from journal.errors import Busy, ChangeRefused, NotLeader
 from journal.limits import VOTERS_MAX
-from journal.raft.progress import Progress
 from journal.raft.state import State
 from journal.record import encode_configuration
 from journal.values import Configuration, Index, NodeId
@@ -87,15 +86,19 @@ class Membership:
 
     # What happens.
 
-    def advance(self, learners: Callable[[NodeId], Progress]) -> None:
-        """Take the next step of a change when its time has come: called when anything was committed or caught up."""
+    def advance(self, match_of: Callable[[NodeId], int]) -> None:
+        """Take the next step of a change when its time has come: called when anything was committed or caught up.
+
+        `match_of` says how far a node has the log on its disk. This node may be a newcomer itself, while it leads on
+        its way out or as a last resort: its disk has to catch up like any other.
+        """
         state = self._state
         present = state.configuration
         if state.configuration_index > state.commit or not state.changing or state.commit < self._first_index:
             return
         if present.outgoing:
             self._append(_left(present))
-        elif self._have_caught_up([learners(node) for node in present.learners if node != state.me]):
+        elif self._have_caught_up(present.learners, match_of):
             self._rounds.clear()
             self._append(_joint(present))
 
@@ -141,24 +144,24 @@ class Membership:
         self._rounds.clear()
         return self._append(configuration)
 
-    def _have_caught_up(self, newcomers: list[Progress]) -> bool:
+    def _have_caught_up(self, newcomers: Iterable[NodeId], match_of: Callable[[NodeId], int]) -> bool:
         """Whether all have; each is looked at, so that all make their rounds at the same time."""
-        behind = [learner for learner in newcomers if not self._has_caught_up(learner)]
+        behind = [node for node in newcomers if not self._has_caught_up(node, match_of(node))]
         return not behind
 
-    def _has_caught_up(self, learner: Progress) -> bool:
+    def _has_caught_up(self, learner: NodeId, match: int) -> bool:
         """Whether the last round of catching up took no longer than an election may: then it will not be waited for."""
         state = self._state
         last = state.log.last_index
-        this = self._rounds.get(learner.peer)
+        this = self._rounds.get(learner)
         if this is None:
-            this = self._rounds[learner.peer] = _Round(last, state.now)
-        if learner.match < this.end:
+            this = self._rounds[learner] = _Round(last, state.now)
+        if match < this.end:
             return False
         if state.now - this.begun_at <= state.timing.election_timeout:
             return True
-        self._rounds[learner.peer] = _Round(last, state.now)
-        return learner.match >= last
+        self._rounds[learner] = _Round(last, state.now)
+        return match >= last
 
 
 def _joint(present: Configuration) -> Configuration:

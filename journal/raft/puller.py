@@ -98,6 +98,7 @@ class Puller:
         if state.pulls_only:
             self._heed(reply)
         state.digests.attest(reply.attested, reply.attested_digest)
+        state.hear_commit(reply.commit)
         if reply.entries and not self._take(sender, reply):
             return False  # what it led to was asked already: to ask once more would double all that follows
         self._ask_on(reply)

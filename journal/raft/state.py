@@ -55,6 +55,7 @@ class State:
         "digests",
         "hard_state_changed",
         "heard_at",
+        "heard_commit",
         "hops",
         "idle",
         "known",
@@ -141,6 +142,8 @@ class State:
         """How many observers stand between this node and one that votes: 0 for all that a leader sends the log."""
         self.commit = applied
         """Last index known to be committed. Never falls. Invariant: applied <= applying <= commit <= log.last_index."""
+        self.heard_commit = Index(0)
+        """How far others said that they have committed: beyond `commit` while this node is not there yet."""
         self.configure()
         self.role = self.resting_role()
         self.digests = Digests()
@@ -235,6 +238,11 @@ class State:
             self.commit = index
             if self.leaving and index >= self.configuration_index:
                 self.configure()
+
+    def hear_commit(self, index: Index) -> None:
+        """Somebody whose log this node takes in has committed that far."""
+        if self.heard_commit < index < CEILING:
+            self.heard_commit = index
 
     def hears_leader(self) -> bool:
         """Whether a leader is in office as far as this node can tell, so that no election is due.

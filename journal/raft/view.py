@@ -125,6 +125,11 @@ class CoreView:
         """The newest one that is committed."""
         return self._state.configuration_at(self._state.commit)
 
+    @property
+    def has_caught_up(self) -> bool:
+        """Nothing is known to be committed elsewhere that is not here."""
+        return self._state.heard_commit <= self._state.commit
+
     def configuration_at(self, index: Index) -> Configuration:
         """The configuration of a log that ends at `index`, which must not be cut away."""
         return self._state.configuration_at(index)

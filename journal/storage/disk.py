@@ -125,6 +125,7 @@ class FileDisk:
                 undo.callback(os.close, self._directory_fd)
                 self._lock_fd = self._take_lock()
                 undo.callback(os.close, self._lock_fd)
+                self._make_private()
                 self._forget_cache()
                 undo.pop_all()
         except OSError as error:
@@ -297,6 +298,15 @@ class FileDisk:
         with suppress(OSError):
             os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)
         return fd
+
+    def _make_private(self) -> None:
+        """Files that were copied here may have other modes than those that are made here; they hold every value."""
+        for name in [*self.names(), LOCK_NAME]:
+            path = self._path(name)
+            if path.stat().st_mode & 0o077:
+                # Somebody else's files are his to change.
+                with suppress(PermissionError):
+                    path.chmod(0o600)
 
     def _forget_cache(self) -> None:
         # After a failed sync the page cache may hold what the disk does not (R6): read the disk itself.

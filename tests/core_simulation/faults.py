@@ -8,7 +8,7 @@ from __future__ import annotations
 from random import Random
 
 from journal.values import NodeId
-from tests.core_simulation.ghost import is_quorum
+from tests.core_simulation.acts import Acts
 from tests.core_simulation.node import Node
 from tests.core_simulation.plan import EVENT_FAULTS, Fault
 from tests.core_simulation.world import World
@@ -26,6 +26,7 @@ class Nemesis:
         plan = world.plan
         self._plan = plan
         self._random = Random(f"{plan.seed}/faults")
+        self._acts = Acts(world)
         self._faults = [fault for fault in EVENT_FAULTS if fault in plan.faults and fault is not Fault.SLOW_DISK]
         self._do = {
             Fault.ISOLATE: self._isolate,
@@ -57,7 +58,7 @@ class Nemesis:
         self._world.at(self._world.now + self._seconds(self._plan.fault_seconds), self._strike)
 
     def _strike(self) -> None:
-        if self._world.calm:
+        if self._world.calm or self._world.now >= self._acts.lull_at:
             return
         fault = self._random.choice(self._faults)
         node = self._random.choice(list(self._world.nodes.values()))
@@ -72,7 +73,7 @@ class Nemesis:
     # Links
 
     def _isolate(self, node: Node) -> bool:
-        self._cut(self._pairs([node.name]), self._seconds(self._plan.cut_mean))
+        self._cut(self._world.network.around([node.name]), self._seconds(self._plan.cut_mean))
         return True
 
     def _leader_alone(self, node: Node) -> bool:
@@ -80,12 +81,14 @@ class Nemesis:
         leaders = self._world.leaders()
         if not leaders:
             return False
-        self._cut(self._pairs([self._random.choice(leaders).name]), 1.0 + self._seconds(self._plan.cut_mean))
+        self._cut(
+            self._world.network.around([self._random.choice(leaders).name]), 1.0 + self._seconds(self._plan.cut_mean)
+        )
         return True
 
     def _halves(self, node: Node) -> bool:
         side = [name for name in self._world.nodes if self._random.random() < 0.5]
-        self._cut(self._pairs(side), self._seconds(self._plan.cut_mean))
+        self._cut(self._world.network.around(side), self._seconds(self._plan.cut_mean))
         return True
 
     def _one_way(self, node: Node) -> bool:
@@ -104,7 +107,7 @@ class Nemesis:
 
     def _flapping(self, node: Node) -> bool:
         at = self._world.now
-        pairs = self._pairs([node.name])
+        pairs = self._world.network.around([node.name])
         for _ in range(FLAPS):
             seconds = self._seconds(0.1)
             self._world.at(at, self._cut, pairs, seconds)
@@ -121,19 +124,8 @@ class Nemesis:
         other.peer_lost(node.name)
         return True
 
-    def _pairs(self, side: list[NodeId]) -> list[tuple[NodeId, NodeId]]:
-        """Both directions between one side and all others."""
-        others = [name for name in self._world.nodes if name not in side]
-        return [pair for a in side for b in others for pair in ((a, b), (b, a))]
-
     def _cut(self, pairs: list[tuple[NodeId, NodeId]], seconds: float) -> None:
-        if not self._world.calm:
-            self._world.network.cut(pairs)
-            self._world.at(self._world.now + seconds, self._mend, pairs)
-
-    def _mend(self, pairs: list[tuple[NodeId, NodeId]]) -> None:
-        if not self._world.calm:
-            self._world.network.mend(pairs)
+        self._world.network.cut_for(pairs, seconds)
 
     # Nodes
 
@@ -219,13 +211,11 @@ class Nemesis:
         return True
 
     def _lost_tail(self, node: Node) -> bool:
-        """A node crashes, and its disk has lost the end of its log.
-
-        Never on so many nodes at once that nobody may be left who has what was lost.
-        """
-        sound = {other.name for other in self._world.nodes.values() if not other.image.withheld_until}
-        configurations = self._world.configurations()
-        if not node.up or not all(is_quorum(one, sound - {node.name}) for one in configurations):
+        """A node crashes, and its disk has lost the end of its log; or something is done first, so that it matters."""
+        if self._random.random() < 0.4:
+            self._acts.begin_loss(node)
+            return False  # counted when it happens
+        if not self._acts.may_lose(node):
             return False
         self._world.crash(node, self._seconds(self._plan.down_mean))
         return node.image.lose_tail(self._random.randint(1, 8)) > 0

@@ -86,6 +86,21 @@ class Network:
             assert link.cuts > 0, pair
             link.cuts -= 1
 
+    def around(self, side: list[NodeId]) -> list[tuple[NodeId, NodeId]]:
+        """Both directions between one side and all others."""
+        others = [name for name in self._world.nodes if name not in side]
+        return [pair for a in side for b in others for pair in ((a, b), (b, a))]
+
+    def cut_for(self, pairs: list[tuple[NodeId, NodeId]], seconds: float) -> None:
+        """Cut links for a time; what is still cut when the world becomes calm is mended by `mend_all`."""
+        if not self._world.calm:
+            self.cut(pairs)
+            self._world.at(self._world.now + seconds, self._end_cut, pairs)
+
+    def _end_cut(self, pairs: list[tuple[NodeId, NodeId]]) -> None:
+        if not self._world.calm:
+            self.mend(pairs)
+
     def mend_all(self) -> None:
         for link in self._links.values():
             link.cuts = 0

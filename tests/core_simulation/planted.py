@@ -260,9 +260,9 @@ def _forgotten(self: Image, after: Index) -> list[Entry]:
 _advance = membership.Membership.advance
 
 
-def _advance_only_its_own(self: membership.Membership, learners: Callable[[NodeId], Progress]) -> None:
+def _advance_only_its_own(self: membership.Membership, match_of: Callable[[NodeId], int]) -> None:
     if self._state.configuration_index >= self._first_index:
-        _advance(self, learners)
+        _advance(self, match_of)
 
 
 def _learners_counted(configuration: Configuration, value_of: Callable[[NodeId], int]) -> int:
@@ -359,7 +359,7 @@ PLANTED = (
         ("I6", "I7", "I10"),
         ((Follower, "overtakes", _no), (Core, "begin_restore", _restore_always), (Core, "restored", _restored_anyhow)),
     ),
-    Planted("a lost tail and still a vote", ("I4", "I5", "I7"), ((State, "withholds", _no),), rare=True),
+    Planted("a lost tail and still a vote", ("I4", "I5", "I7"), ((State, "withholds", _no),)),
     Planted(
         "two requests for a vote at the same time",
         ("I2",),
@@ -390,7 +390,7 @@ PLANTED = (
         ("I1", "I7"),
         ((quorum, "quorum_value", _learners_counted), (leader, "quorum_value", _learners_counted)),
     ),
-    Planted("a promoted learner refuses its vote", ("liveness",), ((core, "grants", _grants_as_voter),), rare=True),
+    Planted("a promoted learner refuses its vote", ("liveness",), ((core, "grants", _grants_as_voter),)),
     Planted(
         "one that leaves never campaigns", ("liveness",), ((State, "may_campaign", _only_those_with_a_say),), rare=True
     ),
@@ -407,7 +407,6 @@ PLANTED = (
         "a refilled node waits for a commit",
         ("liveness",),
         ((State, "withholds", _withholds_until_committed),),
-        rare=True,
     ),
     Planted(
         "terms without end",

@@ -113,10 +113,11 @@ def _heal(world: World) -> list[Node] | None:
     random.shuffle(nodes)
     if random.random() < 0.5:  # a leader that stays broken is the harder case
         nodes.sort(key=lambda node: node.up and node.core.role is Role.LEADER)
+    nodes.sort(key=lambda node: node.name == world.gone)
     healed: list[Node] = []
     enough = False
     for node in nodes:
-        if not enough or random.random() < 0.4:
+        if not enough or (node.name != world.gone and random.random() < 0.4):
             healed.append(node)
         sound = {node.name for node in healed if not node.image.withheld_until}
         enough = enough or all(is_quorum(configuration, sound) for configuration in world.configurations())
@@ -134,7 +135,8 @@ def _heal(world: World) -> list[Node] | None:
             elif node.paused:
                 node.resume()
         else:
-            _break_for_ever(world, node, random.choice(("down", "cut off", "paused", "deaf", "mute", "hung disk")))
+            how = random.choice(("down", "cut off", "paused", "deaf", "mute", "hung disk"))
+            _break_for_ever(world, node, "down" if node.name == world.gone else how)
     return healed
 
 

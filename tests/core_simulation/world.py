@@ -38,6 +38,8 @@ class World:
         """What happened how often."""
         self.calm = False
         """No more faults, and nobody comes back by himself."""
+        self.gone: NodeId | None = None
+        """Whoever is not to come back when the storm is over, if the others can do without."""
         self.configuration = _configuration(plan)
         """What the cluster begins with."""
         self.named = dict.fromkeys(self.configuration.members, Index(0))

@@ -2,7 +2,8 @@
 
 The blocks of a page run in order and share their names, as a reader would type them. Given are `node`, a single
 durable node in an empty directory, and `client`, connected to it, anew for each block. Addresses in `jkcs://` URLs, and
-the default one anywhere, become the node's. A block that awaits nothing at its top level runs in a thread, so that it may call `asyncio.run`.
+the default one anywhere, become the node's. A block that awaits nothing at its top level runs in a thread, so that it
+may call `asyncio.run`.
 """
 
 from __future__ import annotations

@@ -311,6 +311,18 @@ async def test_quotas_are_kept_by_the_cluster(url: str) -> None:
         assert caught.value.path == "/a"
 
 
+async def test_half_a_quota_can_be_mended_and_removed(url: str) -> None:
+    """Other tools make the two keys one by one, and may leave one of them."""
+    async with connect(url) as client:
+        for left in ("zookeeper_limits", "zookeeper_stats"):
+            await client.create(f"/zookeeper/quota/a/{left}", b"count=5,bytes=-1", parents=True)
+            await client.set_quota("/a", keys=7)
+            quota = await client.quota("/a")
+            assert quota is not None and (quota.keys, quota.keys_used) == (7, 0)
+            await client.remove_quota("/a")
+            assert await client.quota("/a") is None
+
+
 async def test_keys_go_by_themselves(url: str) -> None:
     """A container after its last child, a key with a ttl when nobody sets it; both say what they are."""
     async with connect(url) as client:

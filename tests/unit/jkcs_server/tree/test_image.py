@@ -202,6 +202,9 @@ BAD_IMAGES = [
     (packed(HEAD, changed(SESSION, 1, "p"), REPLY, ROOT, KEY), "session 1 of 1 makes no sense"),
     (packed(HEAD, changed(SESSION, 6, 2), REPLY, REPLY, ROOT, KEY), "2 replies to 1 requests"),
     (packed(HEAD, SESSION, REPLY[:2], ROOT, KEY), "cannot be read"),
+    (packed(HEAD, SESSION, [0, 2, {1: 2}], ROOT, *SYSTEM_KEYS, KEY), "cannot be read"),
+    (packed(HEAD, SESSION, [0, 2, msgpack.ExtType(1, b"x")], ROOT, *SYSTEM_KEYS, KEY), "cannot be read"),
+    (packed(HEAD, SESSION) + b"\xdd\x00\x02\x00\x01" + b"\xc0" * 131_073, "cannot be read"),
 ]
 
 

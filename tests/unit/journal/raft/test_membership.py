@@ -128,9 +128,8 @@ def test_a_leader_that_removes_itself_goes_when_all_is_decided() -> None:
     propose(cluster, b"x")
 
 
-def test_a_leader_on_its_way_out_may_be_taken_in_again() -> None:
-    """It is then a newcomer to its own cluster, which need not catch up with itself."""
-    cluster = Cluster(3)
+def leader_on_its_way_out(cluster: Cluster) -> Node:
+    """A leader of three that has just removed itself, and has not handed over yet."""
     leader = cluster.elect(1)
     cluster.wait(1)
     leader.core.update_voters(NAMES[:3], NAMES[1:3], {}, cluster.now)
@@ -141,10 +140,39 @@ def test_a_leader_on_its_way_out_may_be_taken_in_again() -> None:
             node.run()
         cluster.deliver()
     assert leader.core.role is Role.LEADER
+    return leader
+
+
+def test_a_leader_on_its_way_out_may_be_taken_in_again() -> None:
+    """It is then a newcomer to its own cluster."""
+    cluster = Cluster(3)
+    leader = leader_on_its_way_out(cluster)
     leader.core.update_voters(NAMES[1:3], NAMES[:3], {}, cluster.now)
     leader.run()
     until(cluster, lambda: all(is_done(node, NAMES[:3]) for node in cluster.up()))
     propose(cluster, b"x")
+
+
+def test_a_leader_that_is_a_newcomer_catches_up_on_its_own_disk_first() -> None:
+    """Its log has everything, its disk perhaps not: with a say for a disk that hangs the others would wait for it
+    (thesis 4.2.1). Seeds 6062, 6277 and 7505 of the core simulator."""
+    cluster = Cluster(3)
+    leader = leader_on_its_way_out(cluster)
+    leader.save(len(leader.writes))
+    leader.core.update_voters(NAMES[1:3], NAMES[:3], {}, cluster.now)
+    leader.run()
+    index = leader.core.configuration_index
+    while cluster.bag:
+        cluster.deliver()
+        for node in (cluster[2], cluster[3]):
+            node.save(len(node.writes))
+            node.run()
+        leader.run()
+    assert leader.core.commit >= index and leader.writes
+    assert leader.core.configuration.learners == (leader.name,)
+    leader.save(len(leader.writes))
+    leader.run()
+    assert leader.core.configuration == Configuration(NAMES[:3], outgoing=NAMES[1:3])
 
 
 def test_a_removed_node_learns_of_it_and_disturbs_nobody() -> None:
