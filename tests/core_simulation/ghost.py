@@ -137,8 +137,10 @@ class Ghost:
         if commit > seen.commit:
             self._on_commit(seen, core, leading)
         if state.configuration is not seen.configuration:
+            # When its entry is cut away the node goes by a later index, which newcomers need not have.
+            index = seen.configuration_index if state.configuration == seen.configuration else state.configuration_index
             self._on_configuration(seen, state.configuration)
-            seen.configuration_index = state.configuration_index
+            seen.configuration_index = index
         seen.term, seen.commit, seen.applied, seen.leading = term, commit, state.applied, leading
 
     # Terms, votes, logs
