@@ -25,7 +25,7 @@ BATCH_BYTES_MAX = 512 << 10
 STEP_BYTES = 128
 """About what a step takes beside its path and value."""
 SEQUENCE_STEPS_MAX = 1_000_000
-"""A sequence that is further behind is not raised by creating and deleting keys."""
+"""A sequence that is further behind is not raised by creating and deleting keys, ZooKeeper's only way."""
 SEQUENCE_NAME = "jkcs-copy-raises-the-sequence"
 """The child that is created and deleted for it."""
 
@@ -201,15 +201,15 @@ def steps_for(difference: Difference) -> Iterator[Step]:
         yield Step(Action.SET_ACL, path, acl=wanted.acl)
 
 
-def batches(steps: Iterable[Step]) -> Iterator[list[Step]]:
+def batches(steps: Iterable[Step], *, mixed: bool) -> Iterator[list[Step]]:
     """The steps in their order, in batches that any server takes as one transaction.
 
-    What cannot be part of a transaction, a key with a life of its own and a change of ACL, comes alone.
+    Unless `mixed`, a key with a life of its own and a change of ACL are no part of a transaction and come alone.
     """
     batch: list[Step] = []
     size = 0
     for step in steps:
-        alone = step.action is Action.SET_ACL or step.ttl_ms != 0
+        alone = not mixed and (step.action is Action.SET_ACL or step.ttl_ms != 0)
         if batch and (alone or len(batch) == BATCH_STEPS_MAX or size + step.size > BATCH_BYTES_MAX):
             yield batch
             batch, size = [], 0
@@ -236,6 +236,11 @@ def raising(path: str, wanted: Seen, found: Seen) -> Iterator[list[Step]]:
         pairs = min(missing, at_once)
         yield pair * pairs
         missing -= pairs
+
+
+def hides_hash(acl: Acl) -> bool:
+    """Whether this is what those are shown who may not change it: a copy would lock everybody out."""
+    return any(scheme == "digest" and who.endswith(":x") for _, scheme, who in acl)
 
 
 class Frontier:

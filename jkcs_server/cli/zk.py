@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -17,13 +16,16 @@ import click
 
 from jkcs_client import JkcsError, NotConnected, connect
 from jkcs_client.address import parse
+from jkcs_client.protocol.errors import BadArguments
 from jkcs_server.cli.credentials import Credentials, read_credentials
 from jkcs_server.cli.exits import FAILED, INTERRUPTED, UNREACHABLE, USAGE
 from jkcs_server.cli.render import duration_text, show_json
 from jkcs_server.cli.status import DEFAULT_URL
-from jkcs_server.cli.tls import given, with_tls
+from jkcs_server.cli.tls import context_to, given, with_tls
+from jkcs_server.cli.zk_cluster import ClusterSide
 from jkcs_server.cli.zk_copy import TOLD_MAX, Copy, Left, NotCopied, Report, Side, Unreachable
 from jkcs_server.cli.zk_progress import shown
+from jkcs_server.cli.zk_tls import ZooKeeperTls, with_zookeeper_tls
 from jkcs_server.copying import Difference, Kind, Wishes, is_system
 
 if TYPE_CHECKING:
@@ -70,6 +72,8 @@ class Order:
     timeout: float
     theirs: Credentials
     ours: Credentials
+    tls: ZooKeeperTls
+    """To ZooKeeper."""
 
     @property
     def only_looks(self) -> bool:
@@ -116,6 +120,7 @@ def _with_options(root: str, into: str) -> Callable[[Callable[..., None]], Calla
             click.option("--into", metavar="PATH", help=f"{into}: the copy's own root, if not --root."),
             click.option("--root", metavar="PATH", default="/", show_default=True, help=f"{root}: this key and below."),
             click.option("--url", envvar="JKCS_URL", default=DEFAULT_URL, show_default=True, help="The cluster."),
+            with_zookeeper_tls,
             with_tls,
             click.argument("hosts"),
         ):
@@ -134,7 +139,7 @@ def _with_copying(*, sequences: bool) -> Callable[[Callable[..., None]], Callabl
                 "--sequences/--no-sequences",
                 default=sequences,
                 show_default=True,
-                help="Let the numbers of sequential keys go on, by creating and deleting keys.",
+                help="Let the numbers of sequential keys go on; in ZooKeeper by creating and deleting keys.",
             ),
             click.option("--delete", is_flag=True, help="Delete what the source lacks."),
             click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing."),
@@ -192,13 +197,24 @@ def _run(
     sequences: bool,
     zookeeper_auth: Path | None,
     auth: Path | None,
+    url: str,
+    zookeeper_ca: Path | None,
+    zookeeper_certificate: Path | None,
+    zookeeper_key: Path | None,
     **rest: Any,
 ) -> None:
+    try:
+        parse(url)
+    except BadArguments as error:
+        raise click.BadParameter(error.detail, param_hint="--url") from None
+    context_to(url)  # Says what is wrong with its files.
+    tls = ZooKeeperTls(zookeeper_ca, zookeeper_certificate, zookeeper_key)
+    tls.check()
     wishes = Wishes(delete=delete, sequences=sequences)
     root, into = _path(root, "--root"), _path(into or root, "--into")
     theirs = read_credentials(zookeeper_auth, "--zookeeper-auth", "ZOOKEEPER_AUTH")
     ours = read_credentials(auth, "--auth", "JKCS_AUTH")
-    order = Order(command, hosts, root=root, into=into, wishes=wishes, theirs=theirs, ours=ours, **rest)
+    order = Order(command, hosts, url, root, into, wishes, theirs=theirs, ours=ours, tls=tls, **rest)
     try:
         sys.exit(asyncio.run(_live(order)))
     except (NotConnected, Unreachable) as error:
@@ -218,7 +234,7 @@ def _path(path: str, option: str) -> str:
     return path
 
 
-def _zookeeper(name: str, hosts: str, credentials: Credentials, order: Order) -> ZooKeeperSide:
+def _zookeeper(order: Order) -> ZooKeeperSide:
     try:
         from jkcs_server.cli.zk_zookeeper import ZooKeeperSide
     except ModuleNotFoundError as error:
@@ -226,36 +242,19 @@ def _zookeeper(name: str, hosts: str, credentials: Credentials, order: Order) ->
             raise
         click.echo("jkcs zk: kazoo is not installed; pip install 'jkcs[zookeeper]' brings it", err=True)
         sys.exit(USAGE)
-    return ZooKeeperSide(f"{name} at {hosts}", hosts, credentials, acls=order.acls, timeout=order.timeout)
+    return ZooKeeperSide(order.hosts, order.theirs, acls=order.acls, timeout=order.timeout, tls=order.tls)
 
 
 async def _live(order: Order) -> int:
     """Do it; the exit code."""
-    # The cluster first: what it refuses is wrong usage, and ZooKeeper need not hear of it.
-    async with _cluster(order) as ours, _zookeeper("ZooKeeper", order.hosts, order.theirs, order) as theirs:
+    options: dict[str, Any] = {"session_timeout": SESSION_SECONDS, "request_timeout": order.timeout, "auth": order.ours}
+    zookeeper = _zookeeper(order)
+    async with connect(order.url, **options, **given()) as client, zookeeper as theirs:
+        ours = ClusterSide(client, order.url, acls=order.acls)
         source, target = (ours, theirs) if order.command == "export" else (theirs, ours)
         if order.only_looks:
             return await _look(order, source, target)
         return await _copy(order, source, target)
-
-
-@asynccontextmanager
-async def _cluster(order: Order) -> AsyncIterator[Side]:
-    """Our side: over ZooKeeper's protocol where ACLs and credentials matter, else through the native client."""
-    if order.acls or order.ours:
-        target = parse(order.url)
-        if target.tls or given():
-            # kazoo compares no names: the credentials could go to anybody with a certificate of the authority.
-            raise click.UsageError("with TLS to the cluster only --no-acls without --auth is possible")
-        hosts = ",".join(map(str, target.addresses)) + target.chroot
-        async with _zookeeper("JKCS", hosts, order.ours, order) as side:
-            yield side
-        return
-    from jkcs_server.cli.zk_cluster import ClusterSide
-
-    options: dict[str, Any] = {"session_timeout": SESSION_SECONDS, "request_timeout": order.timeout, **given()}
-    async with connect(order.url, **options) as client:
-        yield ClusterSide(client, order.url)
 
 
 async def _look(order: Order, source: Side, target: Side) -> int:

@@ -9,10 +9,11 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from jkcs_server.copying import (
-    SEQUENCE_STEPS_MAX,
+    Acl,
     Action,
     Difference,
     Frontier,
@@ -25,9 +26,12 @@ from jkcs_server.copying import (
     compare,
     deletions,
     extra_children,
+    hides_hash,
     moved,
     steps_for,
 )
+
+T = TypeVar("T")
 
 WINDOW_KEYS = 512
 """Keys that are looked at together."""
@@ -50,6 +54,8 @@ class Side(Protocol):
     """A tree that is copied from or to. Raises NotCopied when it cannot be reached or refuses to be read."""
 
     name: str
+    mixed: bool
+    """Whether a batch may have all kinds of steps: new keys with a life of their own, and changes of ACLs, too."""
 
     async def position(self) -> int:
         """How far its order of changes is: what changes after this call has a higher number."""
@@ -83,6 +89,16 @@ class StepRefused(Exception):
 
 class Broken(Exception):
     """The connection broke before the answer came."""
+
+
+def whole(path: str, acl: Acl) -> Acl:
+    """An ACL as a side shows it, which can be copied. Raises NotCopied."""
+    if hides_hash(acl):
+        raise NotCopied(
+            f"the ACL of {path} hides its hash from these credentials: give some that have ADMIN on it,"
+            " or copy without ACLs (--no-acls)"
+        )
+    return acl
 
 
 @dataclass(slots=True)
@@ -187,10 +203,9 @@ class Copy:
         looked = Report()
 
         async def visit(differences: list[Difference]) -> None:
+            await self._raise([each for each in differences if each.kind is Kind.SEQUENCE], report)
             for difference in differences:
-                if difference.kind is Kind.SEQUENCE:
-                    await self._raise(difference, report)
-                elif difference.kind not in (Kind.LIFETIME, Kind.IN_THE_WAY, Kind.LIVE):
+                if difference.kind not in (Kind.SEQUENCE, Kind.LIFETIME, Kind.IN_THE_WAY, Kind.LIVE):
                     # Those were told already, and nothing can be done.
                     left.count += 1
                     left.meanwhile += changed_meanwhile(difference, since)
@@ -268,20 +283,11 @@ class Copy:
         """
         steps = [step for difference in differences for step in steps_for(difference)]
         firsts = [step for step in steps if step.action in (Action.CREATE, Action.SET)]
+        mixed = self._target.mixed
         for part in (firsts, [step for step in steps if step.action is Action.SET_ACL]):
-            limiter = asyncio.Semaphore(BATCHES_IN_FLIGHT)
-            async with asyncio.TaskGroup() as tasks:
-                for batch in batches(part):
-                    await limiter.acquire()
-                    tasks.create_task(self._send_and_release(batch, report, limiter))
-        for batch in batches(step for step in steps if step.action is Action.DELETE):
+            await _some_at_a_time(partial(self._send, report=report), batches(part, mixed=mixed))
+        for batch in batches((step for step in steps if step.action is Action.DELETE), mixed=mixed):
             await self._send(batch, report)
-
-    async def _send_and_release(self, batch: list[Step], report: Report, limiter: asyncio.Semaphore) -> None:
-        try:
-            await self._send(batch, report)
-        finally:
-            limiter.release()
 
     async def _send(self, batch: list[Step], report: Report) -> None:
         """Take the steps together; when that is refused, one by one, so that each failure has its name."""
@@ -307,16 +313,31 @@ class Copy:
                     raise
                 await asyncio.sleep(TRY_PAUSE_SECONDS)
 
-    async def _raise(self, difference: Difference, report: Report) -> None:
+    async def _raise(self, differences: Iterable[Difference], report: Report) -> None:
+        await _some_at_a_time(partial(self._raise_one, report=report), differences)
+
+    async def _raise_one(self, difference: Difference, report: Report) -> None:
         path, wanted, found = difference.path, difference.wanted, difference.found
         assert wanted is not None and found is not None, difference
-        behind = wanted.creations - found.creations
-        if behind > SEQUENCE_STEPS_MAX:
-            report.fail(path, f"its sequence is {behind} behind, and is raised by {SEQUENCE_STEPS_MAX} at most")
-            return
         try:
             await self._target.raise_sequence(path, wanted, found)
             report.note(difference)
         except (StepRefused, Broken) as error:
             # Sent again without a look it might be raised too far; the next run looks.
             report.fail(path, f"its sequence was not raised: {error}")
+
+
+async def _some_at_a_time(work: Callable[[T], Awaitable[None]], items: Iterable[T]) -> None:
+    """Do it for each of them, for so many together as a server likes."""
+    limiter = asyncio.Semaphore(BATCHES_IN_FLIGHT)
+
+    async def release_after(item: T) -> None:
+        try:
+            await work(item)
+        finally:
+            limiter.release()
+
+    async with asyncio.TaskGroup() as tasks:
+        for item in items:
+            await limiter.acquire()
+            tasks.create_task(release_after(item))

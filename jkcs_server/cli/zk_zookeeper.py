@@ -1,4 +1,4 @@
-"""A side of a copy that speaks ZooKeeper's protocol, through kazoo: ZooKeeper itself, or a cluster of ours.
+"""ZooKeeper's side of a copy, through kazoo.
 
 Imported where it is used: kazoo is an extra of the package. It has threads of its own; its calls are made here in a
 worker thread, many requests at a time.
@@ -18,8 +18,11 @@ from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.protocol.serialization import Create, long_struct
 from kazoo.security import ACL, Id
 
-from jkcs_server.cli.zk_copy import Broken, NotCopied, StepRefused, Unreachable
-from jkcs_server.copying import CONTAINER, OPEN_ACL, Acl, Action, Seen, Step, raising
+from jkcs_server.cli.zk_copy import Broken, NotCopied, StepRefused, Unreachable, whole
+from jkcs_server.cli.zk_tls import ZooKeeperTls
+from jkcs_server.copying import CONTAINER, OPEN_ACL, SEQUENCE_STEPS_MAX, Acl, Action, Seen, Step, raising
+
+COMPLAINT_CHARACTERS_MAX = 300
 
 T = TypeVar("T")
 
@@ -40,18 +43,42 @@ class _CreateTtl(Create):  # type: ignore[misc]  # kazoo has no types
         return bytes(super().serialize()) + bytes(long_struct.pack(self.ttl_ms))
 
 
+class _LastWarning(logging.Handler):
+    """Keeps what kazoo complained of last: its errors do not say why a connection failed."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # One without arguments says that something failed, not why.
+        if record.args:
+            self.text = record.getMessage()[:COMPLAINT_CHARACTERS_MAX]
+
+
 class ZooKeeperSide:
     """See `zk_copy.Side`. `hosts` as kazoo takes them: HOST:PORT,HOST:PORT/chroot."""
 
+    mixed = False
+
     def __init__(
-        self, name: str, hosts: str, credentials: Sequence[tuple[str, str]], *, acls: bool, timeout: float
+        self,
+        hosts: str,
+        credentials: Sequence[tuple[str, str]],
+        *,
+        acls: bool,
+        timeout: float,
+        tls: ZooKeeperTls = ZooKeeperTls(),  # noqa: B008 - frozen
     ) -> None:
-        self.name = name
+        self.name = f"ZooKeeper at {hosts}"
         self._acls = acls
         self._timeout = timeout
         # What kazoo would log about its attempts is in the errors raised here.
-        quiet = logging.Logger("kazoo", logging.CRITICAL + 1)
-        self._client = KazooClient(hosts, timeout=timeout, auth_data=list(credentials) or None, logger=quiet)
+        self._said = _LastWarning()
+        quiet = logging.Logger("kazoo", logging.WARNING)
+        quiet.addHandler(self._said)
+        auth = list(credentials) or None
+        self._client = KazooClient(hosts, timeout=timeout, auth_data=auth, logger=quiet, **tls.for_kazoo())
 
     async def __aenter__(self) -> Self:
         await self._in_thread(self._start)
@@ -72,6 +99,9 @@ class ZooKeeperSide:
         await asyncio.to_thread(self._apply, batch)
 
     async def raise_sequence(self, path: str, wanted: Seen, found: Seen) -> None:
+        behind = wanted.creations - found.creations
+        if behind > SEQUENCE_STEPS_MAX:
+            raise StepRefused(f"it is {behind} behind, and ZooKeeper's is raised by {SEQUENCE_STEPS_MAX} at most")
         for batch in raising(path, wanted, found):
             await self.apply(batch)
 
@@ -82,7 +112,8 @@ class ZooKeeperSide:
         try:
             return await asyncio.to_thread(work, *arguments)
         except KazooTimeoutError as error:
-            raise Unreachable(f"{self.name} does not answer: {error}") from None
+            why = f" ({self._said.text})" if self._said.text else ""
+            raise Unreachable(f"{self.name} does not answer: {error}{why}") from None
         except exceptions.KazooException as error:
             raise NotCopied(f"{self.name}: {_text(error)}") from None
 
@@ -123,7 +154,7 @@ class ZooKeeperSide:
                 seen.append(None)
             else:
                 data, stat = each
-                seen.append(_seen(data, stat, names, None if entries is None else _acl(path, entries[0])))
+                seen.append(_seen(data, stat, names, None if entries is None else whole(path, _acl(entries[0]))))
         return seen
 
     def _answer(self, path: str, asked: Any) -> Any:
@@ -192,15 +223,8 @@ def _seen(data: bytes, stat: Any, names: Sequence[str], acl: Acl | None) -> Seen
     )
 
 
-def _acl(path: str, entries: Sequence[Any]) -> Acl:
-    acl = tuple((entry.perms, entry.id.scheme, entry.id.id) for entry in entries)
-    for _, scheme, who in acl:
-        if scheme == "digest" and who.endswith(":x"):
-            raise NotCopied(
-                f"the ACL of {path} hides its hash from these credentials: give some that have ADMIN on it,"
-                " or copy without ACLs (--no-acls)"
-            )
-    return acl
+def _acl(entries: Sequence[Any]) -> Acl:
+    return tuple((entry.perms, entry.id.scheme, entry.id.id) for entry in entries)
 
 
 def _entries(acl: Acl | None) -> list[Any]:
@@ -210,6 +234,8 @@ def _entries(acl: Acl | None) -> list[Any]:
 def _refused(step: Step, error: Exception) -> StepRefused:
     kind = exceptions.NodeExistsError if step.action is Action.CREATE else exceptions.NoNodeError
     done = isinstance(error, kind) and step.action in (Action.CREATE, Action.DELETE)
+    if step.ttl_ms > 0 and isinstance(error, exceptions.UnimplementedError):
+        return StepRefused("this ZooKeeper takes no TTLs (its zookeeper.extendedTypesEnabled is not set)")
     return StepRefused(_text(error), done_already=done)
 
 

@@ -35,7 +35,7 @@ Write = Callable[[KeyTree, int, Sequence[object], int, int, Ids], Fields]
 Raises a DefiniteError and has then changed nothing."""
 
 
-SEQUENCE_MAX = 2**62
+SEQUENCE_MAX = 2**61
 """To where the number of sequential children can be raised: from there on 64 bits are enough for ever."""
 
 

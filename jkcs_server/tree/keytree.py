@@ -179,7 +179,7 @@ class KeyTree:
             node.ttl = CONTAINER_TTL if flags & CONTAINER else ttl
         parent = self.add(path, node, parent_path, parent, index)
         if flags & SEQUENTIAL and number >= parent.sequence:
-            self.count_from(parent, number + 1)
+            self.skip(parent, number + 1 - parent.sequence)
         return path, nodes[path] if self.quotas else node
 
     def set(self, path: str, data: bytes, version: int, index: int, stamp: int, ids: Ids = ()) -> Node:
@@ -219,7 +219,7 @@ class KeyTree:
             raise NoAuth(path)
         if number > node.sequence:
             node = self.keep_unmarked(path, node)
-            self.count_from(node, number)
+            self.skip(node, number - node.sequence)
         return node
 
     def delete(self, path: str, version: int, index: int, ids: Ids = ()) -> None:
@@ -319,10 +319,10 @@ class KeyTree:
 
     # For the modules beside this one
 
-    def count_from(self, node: Node, number: int) -> None:
-        """The next sequential child gets this number."""
-        self.sum += node.weight * SEQUENCE * (number - node.sequence)
-        node.sequence = number
+    def skip(self, node: Node, numbers: int) -> None:
+        """Leave out so many numbers of sequential children, as if those had been created and deleted again."""
+        self.sum += node.weight * (SEQUENCE + 2 * CVERSION) * numbers
+        node.sequence, node.cversion = node.sequence + numbers, node.cversion + 2 * numbers
 
     def lifetimes(self, ttl: int) -> dict[str, None]:
         """Where keys with this lifetime are listed."""

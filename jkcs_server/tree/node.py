@@ -83,14 +83,15 @@ class Node:
         self.version = 0
         """Changes of `data`."""
         self.cversion = 0
-        """Changes of `children`: each creation and each deletion counts."""
+        """Changes of `children`: each creation and each deletion counts, and for a number that no child ever had, both.
+        Invariant, but for SYSTEM: cversion + number of children == 2 * sequence; so whoever sees a stat knows that."""
         self.owner = owner
         """The session an ephemeral key belongs to, else 0. Invariant: an owner excludes children."""
         self.children: set[str] | None = None
         """Paths (not names: they are shared with the tree's dictionary); None before the first child."""
         self.sequence = 0
         """Number of the next sequential child: the count of all creations under the key, and more where a name was
-        taken. It never falls."""
+        taken or the number was raised. It never falls."""
         self.acl: Acl | None = None
         """Who may do what; None for the open list."""
         self.aversion = 0

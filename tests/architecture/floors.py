@@ -171,6 +171,7 @@ FLOORS: dict[str, int] = {
     "jkcs_server.cli.zk_cluster": 4,
     "jkcs_server.cli.zk_copy": 4,
     "jkcs_server.cli.zk_progress": 4,
+    "jkcs_server.cli.zk_tls": 4,
     "jkcs_server.cli.zk_zookeeper": 4,
     "jkcs_server.config": 0,
     "jkcs_server.copying": 1,

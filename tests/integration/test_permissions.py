@@ -378,8 +378,8 @@ async def test_numbers_of_sequential_keys_can_be_raised_and_never_fall(url: str)
     """What a copy of another tree needs, so that no number comes twice."""
     async with connect(url) as client:
         await client.create("/q")
-        await client.raise_sequence("/q", 41)
-        await client.raise_sequence("/q", 7)
+        assert (await client.raise_sequence("/q", 41)).cversion == 82
+        assert (await client.raise_sequence("/q", 7)).cversion == 82
         assert await client.create("/q/n-", sequential=True) == "/q/n-0000000041"
         assert await client.create("/q/n-", sequential=True) == "/q/n-0000000042"
 

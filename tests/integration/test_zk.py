@@ -7,7 +7,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,15 @@ import pytest
 from kazoo.client import KazooClient
 from kazoo.security import make_acl, make_digest_acl
 
-from jkcs_server.cli.zk_copy import NotCopied, StepRefused
+from jkcs_client import Acl, connect
+from jkcs_server.cli.zk_cluster import ClusterSide
+from jkcs_server.cli.zk_copy import Copy, NotCopied, StepRefused
 from jkcs_server.cli.zk_zookeeper import ZooKeeperSide
 from jkcs_server.config import NodeConfig, show_address
-from jkcs_server.copying import CONTAINER, Action, Step
+from jkcs_server.copying import CONTAINER, OPEN_ACL, Action, Step, Wishes
 from jkcs_server.node import NodeThread
-from tests.support.zookeeper import SUPER, one_zookeeper
+from tests.support.certificates import CLIENT, Authority, save
+from tests.support.zookeeper import SUPER, one_zookeeper, super_digest
 
 KEYS = 1500
 """More than are looked at together, and than fit into a batch."""
@@ -45,11 +50,26 @@ def kazoo(zookeeper: str) -> Iterator[KazooClient]:
     client.close()
 
 
+@contextmanager
+def one_node(directory: Path, **settings: Any) -> Iterator[str]:
+    """A cluster's HOST:PORT."""
+    with NodeThread(NodeConfig(directory, "n1", "n1=127.0.0.1:0", listen="127.0.0.1:0", **settings)) as node:
+        assert node.client_address is not None
+        yield show_address(node.client_address)
+
+
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[str]:
-    with NodeThread(NodeConfig(tmp_path / "n1", "n1", "n1=127.0.0.1:0", listen="127.0.0.1:0")) as node:
-        assert node.client_address is not None
-        yield f"jkcs://{show_address(node.client_address)}"
+    with one_node(tmp_path / "n1") as address:
+        yield f"jkcs://{address}"
+
+
+@pytest.fixture
+def supers(tmp_path: Path) -> Path:
+    """A file with the credentials of who may do everything."""
+    file = tmp_path / "supers"
+    file.write_text(f"digest:{SUPER}\n")
+    return file
 
 
 def jkcs(*words: str, code: int = 0) -> Any:
@@ -170,7 +190,7 @@ async def test_zookeepers_side_gives_lifetimes_and_acls(kazoo: KazooClient, zook
     """kazoo has no calls for containers and TTLs: the requests are made here. ZooKeeper shows no client which keys are
     such, but it deletes them."""
     acl = ((31, "digest", "somebody:aGFzaA=="), (1, "world", "anyone"))
-    async with ZooKeeperSide("ZooKeeper", zookeeper, [("digest", SUPER)], acls=True, timeout=10.0) as side:
+    async with ZooKeeperSide(zookeeper, [("digest", SUPER)], acls=True, timeout=10.0) as side:
         before = await side.position()
         await side.apply([Step(Action.CREATE, "/container", b"c", ttl_ms=CONTAINER)])
         await side.apply([Step(Action.CREATE, "/ttl", b"t", acl, ttl_ms=5_000_000)])
@@ -194,9 +214,173 @@ async def test_zookeepers_side_gives_lifetimes_and_acls(kazoo: KazooClient, zook
 async def test_a_hidden_hash_is_never_copied(kazoo: KazooClient, zookeeper: str) -> None:
     """Those who may read an ACL but not change it are shown user:x, which would lock everybody out of the copy."""
     kazoo.create("/hidden", b"", acl=[make_digest_acl("a", "b", all=True), make_acl("world", "anyone", read=True)])
-    async with ZooKeeperSide("ZooKeeper", zookeeper, [], acls=True, timeout=10.0) as side:
+    async with ZooKeeperSide(zookeeper, [], acls=True, timeout=10.0) as side:
         with pytest.raises(NotCopied, match="the ACL of /hidden hides its hash"):
             await side.look(["/hidden"])
-    async with ZooKeeperSide("ZooKeeper", zookeeper, [], acls=False, timeout=10.0) as side:
+    async with ZooKeeperSide(zookeeper, [], acls=False, timeout=10.0) as side:
         (seen,) = await side.look(["/hidden"])
         assert seen is not None and seen.acl is None
+
+
+@pytest.mark.asyncio
+async def test_all_that_a_tree_has_crosses_two_copies(
+    kazoo: KazooClient, zookeeper: str, tmp_path: Path, supers: Path
+) -> None:
+    """ZooKeeper to a cluster, and that to a second one through ZooKeeper's protocol: lists of users, counters, and the
+    containers and TTLs that only a cluster shows. Done again, neither copy changes anything."""
+    keeper, reader = make_digest_acl("keeper", "pass", all=True), make_digest_acl("reader", "word", read=True)
+    kazoo.create("/app", b"top")
+    kazoo.create("/app/closed", b"s", acl=[keeper, reader])
+    kazoo.create("/app/closed/below", b"t", acl=[keeper])
+    kazoo.create("/app/locks", b"", acl=[keeper, make_acl("world", "anyone", create=True, delete=True)])
+    for _ in range(7):
+        kazoo.delete(kazoo.create("/app/locks/lock-", b"", sequence=True))
+    with (
+        one_node(tmp_path / "n1", super_digest=super_digest()) as first,
+        one_node(tmp_path / "m1", super_digest=super_digest()) as second,
+    ):
+        words = ["--json", "--auth", str(supers), "--url", f"jkcs://{first}"]
+        done = await asyncio.to_thread(jkcs, "zk", "import", *words, zookeeper)
+        # The root's may be raised, too: other tests had keys there.
+        assert (done["created"], done["done"]) == (4, True) and done["sequence_raised"] > 0, done
+        async with connect(f"jkcs://{first}", auth=[("digest", "keeper:pass")]) as client:
+            assert (await client.get_acl("/app/closed"))[0] == [
+                Acl.digest("keeper", "pass"),
+                Acl.digest("reader", "word", "r"),
+            ]
+            assert (await client.get("/app/locks"))[1].cversion == kazoo.get("/app/locks")[1].cversion == 14
+            await client.create("/app/queue", container=True, acl=[Acl.creator()])
+            await client.create("/app/queue/job", ttl=500)
+        back = [*words, second]
+        done = await asyncio.to_thread(jkcs, "zk", "export", "--sequences", *back)
+        assert (done["created"], done["left"], done["done"]) == (6, 0, True), done
+        async with connect(f"jkcs://{second}", auth=[("digest", "keeper:pass")]) as client:
+            _, queue = await client.get("/app/queue")
+            assert queue.container and (await client.exists("/app/queue/job")).ttl == 500  # type: ignore[union-attr]
+            assert (await client.get_acl("/app/queue"))[0] == [Acl.digest("keeper", "pass")]
+            assert await client.create("/app/locks/lock-", sequential=True) == "/app/locks/lock-0000000007"
+            await client.delete("/app/locks/lock-0000000007")
+        for again in (["import", *words, zookeeper], ["export", "--sequences", *back]):
+            done = await asyncio.to_thread(jkcs, "zk", *again)
+            counted = {what: done[what] for what in ("created", "changed", "acl_changed", "sequence_raised", "left")}
+            assert done["done"] and not any(counted.values()), counted
+
+
+class CutOff(ClusterSide):
+    """Takes some batches and no more, as one whose process was killed."""
+
+    batches_left = 2
+
+    async def apply(self, batch: Sequence[Step]) -> None:
+        if not self.batches_left:
+            raise ConnectionAbortedError
+        self.batches_left -= 1
+        await super().apply(batch)
+
+
+@pytest.mark.asyncio
+async def test_a_copy_that_was_cut_off_is_resumed(
+    kazoo: KazooClient, zookeeper: str, tmp_path: Path, supers: Path
+) -> None:
+    """By a run like any other: it finds what is there, and creates the rest with its ACLs."""
+    keeper = make_digest_acl("keeper", "pass", all=True)
+    kazoo.create("/many", b"", acl=[keeper])
+    for asked in [kazoo.create_async(f"/many/k{number}", b"v", acl=[keeper]) for number in range(KEYS)]:
+        asked.get()
+    auth = [("digest", SUPER)]
+    with one_node(tmp_path / "n1", super_digest=super_digest()) as address:
+        url = f"jkcs://{address}"
+        async with (
+            connect(url, auth=auth) as client,
+            ZooKeeperSide(zookeeper, auth, acls=True, timeout=10.0) as source,
+        ):
+            target = CutOff(client, url, acls=True)
+            with pytest.raises(ExceptionGroup):
+                await Copy(source, target, "/", "/", Wishes(), lambda visited, known, size: None).run()
+            there = await client.count("/many")
+        assert 0 < there < KEYS
+        words = ["--json", "--auth", str(supers), "--url", url, zookeeper]
+        done = await asyncio.to_thread(jkcs, "zk", "import", *words)
+        assert (done["created"], done["acl_changed"], done["done"]) == (KEYS - there, 0, True), done
+        assert await asyncio.to_thread(jkcs, "zk", "diff", *words) is not None
+
+
+@pytest.mark.asyncio
+async def test_both_sides_speak_tls_and_know_whom_they_speak_with(tmp_path: Path, supers: Path) -> None:
+    """With ACLs and credentials, which must not come to anybody else. The second cluster stands for a ZooKeeper."""
+    authority = Authority()
+    ca = authority.write(tmp_path / "ca.pem")
+    certificate, key = save(tmp_path, "server", authority.issue("server", ips=["127.0.0.1"]))
+    misnamed, its_key = save(tmp_path, "misnamed", authority.issue("other", dns=["elsewhere"]))
+    shown, shown_key = save(tmp_path, "client", authority.issue("web", purposes=[CLIENT]))
+    needed = {"super_digest": super_digest(), "tls_only": True, "tls_client_ca": ca, "tls_client_auth": "need"}
+    with (
+        one_node(tmp_path / "n1", tls_certificate=certificate, tls_key=key, **needed) as ours,
+        one_node(tmp_path / "m1", tls_certificate=certificate, tls_key=key, **needed) as theirs,
+        one_node(tmp_path / "o1", tls_certificate=misnamed, tls_key=its_key) as others,
+    ):
+        url = f"jkcss://{ours}"
+        papers = ["--ca", str(ca), "--certificate", str(shown), "--key", str(shown_key), "--auth", str(supers)]
+        files = ["--zookeeper-ca", str(ca), "--zookeeper-certificate", str(shown), "--zookeeper-key", str(shown_key)]
+        async with connect(url, ca=ca, certificate=shown, key=shown_key) as client:
+            await client.create("/closed", b"s", acl=[Acl.digest("keeper", "pass")])
+        words = ["--json", *papers, *files, "--url", url]
+        done = await asyncio.to_thread(jkcs, "zk", "export", *words, theirs)
+        assert (done["created"], done["done"]) == (1, True)
+        assert await asyncio.to_thread(jkcs, "zk", "import", *words, theirs)
+        refused = await asyncio.to_thread(jkcs, "zk", "diff", "--timeout", "2", *words, others, code=3)
+        assert "certificate" in refused["error"], refused
+
+
+@pytest.mark.asyncio
+async def test_the_clusters_side_takes_all_kinds_of_steps_together(tmp_path: Path) -> None:
+    """In one transaction or none of it; and alone, which is what is left of a batch that was refused."""
+    acl = ((31, "digest", "somebody:aGFzaGhhc2hoYXNoaGFzaGhhc2g="), (1, "world", "anyone"))
+    with one_node(tmp_path / "n1", super_digest=super_digest()) as address:
+        async with connect(f"jkcs://{address}", auth=[("digest", SUPER)]) as client:
+            side = ClusterSide(client, address, acls=True)
+            steps = [
+                Step(Action.CREATE, "/plain", b"p"),
+                Step(Action.CREATE, "/container", b"c", acl, ttl_ms=CONTAINER),
+                Step(Action.CREATE, "/ttl", b"t", acl, ttl_ms=5_000_001),
+                Step(Action.SET, "/plain", b"q"),
+                Step(Action.SET_ACL, "/plain", acl=acl),
+                Step(Action.SET_ACL, "/ttl", acl=OPEN_ACL),
+            ]
+            paths = ["/plain", "/container", "/ttl"]
+            before = await side.position()
+            await side.apply(steps)
+            together = await side.look([*paths, "/nothing"])
+            plain, container, ttl, nothing = together
+            assert plain is not None and container is not None and ttl is not None and nothing is None
+            assert (plain.data, plain.acl, plain.ttl_ms) == (b"q", acl, 0) and plain.changed_at > before
+            assert (container.acl, container.ttl_ms) == (acl, CONTAINER)
+            assert (ttl.acl, ttl.ttl_ms) == (OPEN_ACL, 5_000_001)
+            with pytest.raises(StepRefused) as refused:
+                await side.apply([Step(Action.CREATE, "/new"), Step(Action.CREATE, "/plain")])
+            assert refused.value.done_already and (await side.look(["/new"])) == [None]
+
+            await side.apply([Step(Action.DELETE, path) for path in paths])
+            for step in steps:
+                await side.apply([step])
+            one_by_one = await side.look(paths)
+            assert [replace(seen, changed_at=0) for seen in one_by_one if seen] == [
+                replace(seen, changed_at=0) for seen in together if seen
+            ]
+            await side.raise_sequence("/plain", replace(plain, creations=3_000_000_000), plain)
+            (raised,) = await side.look(["/plain"])
+            assert raised is not None and raised.creations == 3_000_000_000
+
+
+@pytest.mark.asyncio
+async def test_what_the_cluster_hides_is_not_copied_either(tmp_path: Path) -> None:
+    """A key that may not be read, and a hash that is shown to nobody but who may change it."""
+    with one_node(tmp_path / "n1") as address:
+        async with connect(f"jkcs://{address}") as client:
+            await client.create("/hidden", acl=[Acl.digest("a", "b"), Acl.read_only()])
+            await client.create("/locked", acl=[Acl.digest("a", "b")])
+            for path, why in (("/hidden", "the ACL of /hidden hides its hash"), ("/locked", "not read /locked")):
+                with pytest.raises(NotCopied, match=why):
+                    await ClusterSide(client, address, acls=True).look([path])
+            (seen,) = await ClusterSide(client, address, acls=False).look(["/hidden"])
+            assert seen is not None and seen.acl is None

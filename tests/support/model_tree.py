@@ -50,6 +50,11 @@ class ModelKey:
     aversion: int = 0
     ttl: int = 0
 
+    def skip_to(self, number: int) -> None:
+        """The numbers before it count as children that came and went."""
+        self.cversion += 2 * (number - self.next_number)
+        self.next_number = number
+
 
 @dataclass
 class ModelSession:
@@ -208,7 +213,7 @@ class ModelTree:
         if op == messages.CREATE:
             _check_lifetime(arguments[2], ttl)
             return self._create(index, stamp, session_id, path, arguments[1], arguments[2], acl or OPEN_ACL, ttl)
-        if op == messages.SEQUENCE and not 0 <= arguments[1] <= 2**62:
+        if op == messages.SEQUENCE and not 0 <= arguments[1] <= 2**61:
             raise Failed(errors.BadArguments, "wrong arguments")
         _check_path(path)
         if op == messages.GUARD:
@@ -227,7 +232,7 @@ class ModelTree:
             needed = {messages.SET: WRITE, messages.CHECK: READ, messages.SET_ACL: ADMIN, messages.SEQUENCE: ADMIN}
             self._need(needed[op], path, path)
         if op == messages.SEQUENCE:
-            key.next_number = max(key.next_number, arguments[1])
+            key.skip_to(max(key.next_number, arguments[1]))
             return (self.stat(path),)
         present = key.aversion if op == messages.SET_ACL else key.version
         if op != messages.SET and not _is_version(arguments[-1], present):
@@ -290,7 +295,7 @@ class ModelTree:
             path = f"{prefix}{shown:010}"
             if int32 or path not in self.keys:
                 # The creation itself counts one.
-                self.keys[parent].next_number = number
+                self.keys[parent].skip_to(number)
                 return path
             number += 1
 

@@ -24,6 +24,7 @@ from jkcs_server.copying import (
     compare,
     deletions,
     extra_children,
+    hides_hash,
     is_system,
     moved,
     raising,
@@ -107,17 +108,25 @@ def test_batches_fit_into_a_request_and_keep_the_order() -> None:
     """ZooKeeper closes the connection on a request above its limit."""
     many = [Step(Action.CREATE, f"/{number}") for number in range(2 * BATCH_STEPS_MAX + 1)]
     large = [Step(Action.SET, f"/{number}", bytes(BATCH_BYTES_MAX // 3)) for number in range(5)]
-    assert [len(batch) for batch in batches(many)] == [BATCH_STEPS_MAX, BATCH_STEPS_MAX, 1]
-    assert [len(batch) for batch in batches(large)] == [2, 2, 1]
-    assert [step for batch in batches(many + large) for step in batch] == many + large
-    assert list(batches([])) == []
+    assert [len(batch) for batch in batches(many, mixed=False)] == [BATCH_STEPS_MAX, BATCH_STEPS_MAX, 1]
+    assert [len(batch) for batch in batches(large, mixed=True)] == [2, 2, 1]
+    assert [step for batch in batches(many + large, mixed=True) for step in batch] == many + large
+    assert list(batches([], mixed=False)) == []
 
 
-def test_what_no_transaction_takes_comes_alone() -> None:
-    """Neither ZooKeeper's transactions nor kazoo's know TTLs and changes of ACLs."""
+def test_what_a_transaction_does_not_take_comes_alone() -> None:
+    """Neither ZooKeeper's transactions nor kazoo's know TTLs and changes of ACLs; a cluster's do."""
     plain, lived = Step(Action.CREATE, "/a"), Step(Action.CREATE, "/b", ttl_ms=CONTAINER)
     changed = Step(Action.SET_ACL, "/c", acl=READ_ONLY)
-    assert list(batches([plain, lived, changed, plain])) == [[plain], [lived], [changed], [plain]]
+    steps = [plain, lived, changed, plain]
+    assert list(batches(steps, mixed=False)) == [[plain], [lived], [changed], [plain]]
+    assert list(batches(steps, mixed=True)) == [steps]
+
+
+def test_a_list_that_hides_a_hash_is_told_from_one_that_does_not() -> None:
+    """Copied, it would lock everybody out."""
+    assert hides_hash(((1, "world", "anyone"), (31, "digest", "u:x")))
+    assert not hides_hash(((31, "digest", "u:aGFzaA=="), (31, "x509", "CN=a:x")))
 
 
 def test_a_sequence_is_raised_by_as_many_creations_as_it_is_behind() -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import types
 from pathlib import Path
 
 import click
-import pytest
 from click.testing import CliRunner
 
-from jkcs_server.cli import zk
 from jkcs_server.cli.tls import context_to, given, with_tls
 from tests.support.certificates import Authority
 
@@ -44,15 +40,3 @@ def test_a_file_that_cannot_be_used_is_wrong_usage(tmp_path: Path) -> None:
 def test_outside_a_command_nothing_is_given() -> None:
     """Other programs use the same functions."""
     assert given() == {} and context_to("jkcs://h:1") is None
-
-
-def test_credentials_are_not_sent_in_the_clear_where_tls_was_asked_for() -> None:
-    """ACLs are copied over ZooKeeper's protocol, by a library that compares no names of servers."""
-
-    async def enter() -> None:
-        order = types.SimpleNamespace(acls=True, ours=(), url="jkcss://h:1", timeout=1.0)
-        async with zk._cluster(order):  # type: ignore
-            pass
-
-    with pytest.raises(click.UsageError, match="only --no-acls without --auth"):
-        asyncio.run(enter())

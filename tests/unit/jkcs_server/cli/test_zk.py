@@ -24,13 +24,18 @@ def test_a_root_must_be_a_key_that_can_be_copied(path: str) -> None:
         assert result.exit_code == 2 and option in result.output and path in result.output
 
 
-def test_with_tls_to_the_cluster_acls_and_credentials_are_wrong_usage(tmp_path: Path) -> None:
-    """Said before anything is connected, rather than after a wait for a ZooKeeper."""
-    file = tmp_path / "auth"
-    file.write_text("digest:u:p")
-    for more in ((), ("--no-acls", "--auth", str(file))):
-        result = CliRunner().invoke(zk, ["diff", NOBODY, "--url", f"jkcss://{NOBODY}", *more])
-        assert result.exit_code == 2 and "only --no-acls without --auth" in result.output
+def test_a_url_or_a_file_that_cannot_be_used_is_wrong_usage(tmp_path: Path) -> None:
+    """Said before anything is connected, rather than after a wait for a ZooKeeper, and of the side that it is about."""
+    file = tmp_path / "pem"
+    file.write_text("no certificate")
+    for words, told in (
+        (["--url", "zk://h"], "--url"),
+        (["--ca", str(file)], f"Invalid value for TLS: ca: cannot use {file}"),
+        (["--zookeeper-ca", str(file)], f"Invalid value for TLS to ZooKeeper: ca: cannot use {file}"),
+        (["--zookeeper-key", str(file)], "Invalid value for TLS to ZooKeeper: key: there is no certificate"),
+    ):
+        result = CliRunner().invoke(zk, ["diff", NOBODY, *words])
+        assert result.exit_code == 2 and told in " ".join(result.output.split()), result.output
 
 
 def test_credentials_are_never_shown(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ SECRET = ((31, "digest", "u:hash"),)
 class Tree:
     """A side whose keys are a dictionary."""
 
+    mixed = False
+
     def __init__(self, name: str = "tree", **keys: Seen) -> None:
         self.name = name
         self.keys = {"/": Seen(b"", (), OPEN_ACL)}
@@ -270,12 +272,33 @@ async def test_what_the_source_changed_meanwhile_is_told_apart() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_sequence_too_far_behind_is_named_not_raised() -> None:
-    source, target = Tree("source").put("/a", creations=10_000_000), Tree("target")
+async def test_a_sequence_that_is_not_raised_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no difference that the target would show, but the next sequential key would have a number twice."""
+    source, target = Tree("source").put("/a", creations=10_000_000).put("/b", creations=7), Tree("target")
+
+    async def refuse(path: str, wanted: Seen, found: Seen) -> None:
+        if path == "/a":
+            raise StepRefused("too far")
+
+    monkeypatch.setattr(target, "raise_sequence", refuse)
     work = copy(source, target, Wishes(sequences=True))
     report = await work.run()
     await work.verify(report, 0)
-    assert report.failures == [("/a", "its sequence is 10000000 behind, and is raised by 1000000 at most")]
+    assert report.failures == [("/a", "its sequence was not raised: too far")]
+    assert report.counts[Kind.SEQUENCE] == 1
+
+
+@pytest.mark.asyncio
+async def test_a_target_that_takes_all_together_gets_all_together() -> None:
+    """Thousands of keys with a life of their own, and of new ACLs, are some journeys and not one each."""
+    source, target = Tree("source").put("/app"), Tree("target").put("/app")
+    for number in range(300):
+        source.put(f"/app/new-{number}", ttl_ms=-1).put(f"/app/old-{number}", acl=SECRET)
+        target.put(f"/app/old-{number}")
+    target.mixed = True
+    await copy(source, target).run()
+    assert target.shown() == source.shown()
+    assert len(target.batches) < 2 * 600 / zk_copy.WINDOW_KEYS * 2
 
 
 def test_a_report_is_counted_and_bounded() -> None:

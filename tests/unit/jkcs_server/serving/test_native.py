@@ -664,7 +664,7 @@ def test_the_super_digest_may_do_everything() -> None:
         ([SET_ACL, "/", [[31, "world", "somebody"]], -1], InvalidAcl),
         ([SET_ACL, "/", [[1, "x509", "s"]] * 300, -1], TooLarge),
         ([SEQUENCE, "/", -1], BadArguments),
-        ([SEQUENCE, "/", 2**62 + 1], BadArguments),
+        ([SEQUENCE, "/", 2**61 + 1], BadArguments),
     ],
 )
 def test_a_list_that_names_nobody_is_refused_and_takes_its_serial(write: list[Any], error: type[JkcsError]) -> None:
