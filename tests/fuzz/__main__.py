@@ -18,8 +18,16 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    # Not at run time: atheris must be there before what it watches is imported.
+    from tests.fuzz.targets import Subject
+
+STATM = Path("/proc/self/statm")
 MEMORY_BYTES_MAX = 1 << 30
 """What a target may take beyond what this process has when it begins."""
 INPUT_BYTES_MAX = 4096
@@ -47,12 +55,19 @@ def main(arguments: list[str] | None = None) -> int:
     return _with_mutations(options.target, options.seconds, options.finds, options.seed)
 
 
-def _limit_memory() -> None:
+@contextmanager
+def _limited_memory() -> Iterator[None]:
     """An input that makes a target take more ends in a MemoryError, which is a find."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0]) if Path("/proc/self/statm").exists() else 0
-    if pages:
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY_BYTES_MAX, hard))
+    if not STATM.exists():
+        yield
+        return
+    pages = int(STATM.read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY_BYTES_MAX, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def _with_atheris(name: str, seconds: int, finds: Path) -> int:
@@ -81,11 +96,15 @@ def _with_atheris(name: str, seconds: int, finds: Path) -> int:
 
 
 def _with_mutations(name: str, seconds: int, finds: Path, seed: int) -> int:
-    from tests.fuzz.mutations import mutated
     from tests.fuzz.targets import SUBJECTS
 
-    subject = SUBJECTS[name]
-    _limit_memory()
+    with _limited_memory():
+        return _mutate(SUBJECTS[name], name, seconds, finds, seed)
+
+
+def _mutate(subject: Subject, name: str, seconds: int, finds: Path, seed: int) -> int:
+    from tests.fuzz.mutations import mutated
+
     chance = random.Random(seed)
     end = time.monotonic() + seconds
     executions = 0
