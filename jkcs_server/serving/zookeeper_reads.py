@@ -184,7 +184,8 @@ def _ephemerals(view: View, prefix: str) -> bytes:
 
 
 def _all_children_number(view: View, path: str) -> bytes:
-    return INT.pack(keys_below(view.tree, _readable(view, path)))
+    # By its other name the root is below itself, in ZooKeeper.
+    return INT.pack(keys_below(view.tree, _readable(view, path)) + (path == ""))
 
 
 def keys_below(tree: KeyTree, node: Node) -> int:

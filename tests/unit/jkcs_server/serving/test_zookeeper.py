@@ -518,6 +518,13 @@ def test_who_may_not_read_a_key_is_not_told_of_its_events() -> None:
     assert stranger.events() == [(1, "/open")]
 
 
+def test_the_root_is_counted_below_itself_by_its_other_name() -> None:
+    """As in ZooKeeper, where the empty path is the root, too."""
+    _, client = connected()
+    client.call(zk.CREATE, jute.create("/a"))
+    assert [client.call(zk.GET_ALL_CHILDREN_NUMBER, jute.text(path)).value for path in ("/", "")] == [4, 5]
+
+
 # Figures.
 
 
