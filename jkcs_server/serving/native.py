@@ -54,6 +54,7 @@ from jkcs_server.serving.figures import Figures
 from jkcs_server.serving.lane import Lane
 from jkcs_server.serving.native_reads import LEVELLED, READS
 from jkcs_server.serving.native_writes import fixed
+from jkcs_server.serving.throttle import Throttle
 from jkcs_server.tree.acl import READ, Acl, Ids, allows
 from jkcs_server.tree.checks import check_path, check_write
 from jkcs_server.tree.commands import IDENTIFIED
@@ -74,10 +75,10 @@ class NativeConnection:
         "_desk",
         "_flagged",
         "_out",
-        "_paused",
         "_preface",
         "_refusals",
         "_sink",
+        "_throttle",
         "_waiting",
         "_with_ids",
         "closed",
@@ -105,7 +106,7 @@ class NativeConnection:
         self._out: list[bytes] = []
         self._flagged = False
         """The desk will call `flush`."""
-        self._paused = False
+        self._throttle = Throttle(sink)
         self._refusals: dict[int, JkcsError] = {}
         """Why a write was refused here, until its empty command comes out of the log."""
         self._admin_open = 0
@@ -149,10 +150,9 @@ class NativeConnection:
             return
         if self._out:
             self.flush()
-        lane = self.lane
-        if lane and not self._paused and (len(lane) > REQUESTS_IN_FLIGHT_MAX or self._desk.overloaded):
-            self._paused = True
-            self._sink.pause()
+        waiting = len(self.lane) or len(self._waiting or ())
+        if waiting:
+            self._throttle.took(len(data), waiting, overloaded=self._desk.overloaded)
 
     def _read_preface(self, data: bytes) -> bytes:
         missing = len(PREFACE) - len(self._preface)
@@ -459,6 +459,5 @@ class NativeConnection:
             # A client that does not read must not fill this server's memory.
             self.lost()
             self._sink.close()
-        elif self._paused and len(self.lane) <= REQUESTS_IN_FLIGHT_MAX // 2:
-            self._paused = False
-            self._sink.resume()
+        else:
+            self._throttle.gave(len(self.lane) or len(self._waiting or ()))

@@ -18,12 +18,13 @@ from jkcs_client.protocol import zookeeper as zk
 from jkcs_client.protocol.errors import OK, AuthFailed, JkcsError, ProtocolError, SessionExpired
 from jkcs_client.protocol.framing import pack
 from jkcs_client.protocol.jute import CONNECT, FAULTS, HEAD, INT, REQUEST, read_buffer, read_int, read_text
-from jkcs_client.protocol.messages import CLOSE, REQUESTS_IN_FLIGHT_MAX
+from jkcs_client.protocol.messages import CLOSE
 from jkcs_server.serving import zookeeper_answers as answers
 from jkcs_server.serving.connection import LARGE_BYTES, OUTGOING_BYTES_MAX, Desk, Sink
 from jkcs_server.serving.credentials import with_credentials
 from jkcs_server.serving.figures import Figures
 from jkcs_server.serving.lane import Lane
+from jkcs_server.serving.throttle import Throttle
 from jkcs_server.serving.zookeeper_reads import READS, usual_get_data
 from jkcs_server.serving.zookeeper_reconfig import Reconfig
 from jkcs_server.serving.zookeeper_watches import ZooKeeperWatches
@@ -53,10 +54,10 @@ class ZooKeeperConnection:
         "_needed",
         "_notified",
         "_out",
-        "_paused",
         "_pending",
         "_proven",
         "_sink",
+        "_throttle",
         "_told_turn",
         "_with_ids",
         "closed",
@@ -94,7 +95,7 @@ class ZooKeeperConnection:
         """So many of them are events."""
         self._flagged = False
         """The desk will call `flush`."""
-        self._paused = False
+        self._throttle = Throttle(sink)
         self._pending: deque[tuple[int, int, Multi | None]] = deque()
         """Xid and operation of the writes on their way, oldest first."""
         self._told_turn = 0
@@ -143,13 +144,10 @@ class ZooKeeperConnection:
             self._told_turn = turn
             desk.touch(self.session)
             desk.join_round(self)
-        lane = self.lane
-        if not self._paused and (
-            (lane and (len(lane) > REQUESTS_IN_FLIGHT_MAX or desk.overloaded))
-            or (self._is_waiting and len(buffer) > zk.FRAME_BYTES_MAX)
-        ):
-            self._paused = True
-            self._sink.pause()
+        if self._is_waiting and len(buffer) > zk.FRAME_BYTES_MAX:
+            self._throttle.pause()
+        elif self.lane:
+            self._throttle.took(len(data), len(self.lane), overloaded=desk.overloaded)
 
     @property
     def _is_waiting(self) -> bool:
@@ -494,6 +492,5 @@ class ZooKeeperConnection:
             # A client that does not read must not fill this server's memory.
             self.lost()
             self._sink.close()
-        elif self._paused and not self._is_waiting and len(self.lane) <= REQUESTS_IN_FLIGHT_MAX // 2:
-            self._paused = False
-            self._sink.resume()
+        elif not self._is_waiting:
+            self._throttle.gave(len(self.lane))

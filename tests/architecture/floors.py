@@ -204,6 +204,7 @@ FLOORS: dict[str, int] = {
     "jkcs_server.serving.requests": 3,
     "jkcs_server.serving.silence": 1,
     "jkcs_server.serving.snapshots": 3,
+    "jkcs_server.serving.throttle": 1,
     "jkcs_server.serving.tls": 2,
     "jkcs_server.serving.watches": 1,
     "jkcs_server.serving.words": 0,

@@ -63,6 +63,7 @@ from jkcs_client.protocol.messages import (
 from jkcs_server.serving.connection import OUTGOING_BYTES_MAX
 from jkcs_server.serving.native import NativeConnection
 from jkcs_server.serving.pages import Pages
+from jkcs_server.serving.throttle import HELD_BYTES_MAX
 from jkcs_server.serving.watches import WatchHub
 from jkcs_server.tree.acl import Acl
 from jkcs_server.tree.commands import IDENTIFIED, OPEN
@@ -471,6 +472,20 @@ def test_a_client_with_too_much_in_flight_is_not_read_until_it_drains() -> None:
     assert client.paused
     desk.apply(client.connection)
     assert not client.paused
+
+
+def test_a_few_large_requests_that_wait_stop_the_reading_as_well() -> None:
+    """Without a leader nothing is answered, and a thousand transactions would be gigabytes."""
+    desk, client = connected()
+    serial = 0
+    while serial * 3 * VALUE_BYTES_MAX <= HELD_BYTES_MAX:
+        assert not client.paused
+        serial += 1
+        client.send([MULTI, serial, 0, [[CREATE, f"/{serial}-{part}", bytes(VALUE_BYTES_MAX), 0] for part in range(3)]])
+    assert client.paused
+    desk.apply(client.connection)
+    assert not client.paused
+    assert codes(client.take()) == [(done, OK) for done in range(1, serial + 1)]
 
 
 def test_a_client_that_does_not_read_is_disconnected() -> None:

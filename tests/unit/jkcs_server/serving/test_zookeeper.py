@@ -11,6 +11,7 @@ from jkcs_client.protocol.errors import OK
 from jkcs_client.protocol.jute import INT, framed
 from jkcs_client.protocol.messages import REQUESTS_IN_FLIGHT_MAX, VALUE_BYTES_MAX
 from jkcs_server.serving.connection import OUTGOING_BYTES_MAX
+from jkcs_server.serving.throttle import HELD_BYTES_MAX
 from tests.support import jute_client as jute
 from tests.support.jute_client import Answer, Event
 from tests.unit.jkcs_server.serving.zookeeper_desk import Client, Desk, connected
@@ -363,6 +364,16 @@ def test_a_client_with_too_much_unanswered_is_paused_and_resumed() -> None:
         client.ask(zk.SYNC, jute.text("/"))
     assert client.paused
     desk.confirm()
+    assert not client.paused
+
+
+def test_a_client_whose_large_writes_wait_is_paused_and_resumed() -> None:
+    desk, client = connected()
+    for number in range(HELD_BYTES_MAX // VALUE_BYTES_MAX):
+        assert not client.paused
+        client.ask(zk.CREATE, jute.create(f"/{number}", bytes(VALUE_BYTES_MAX)))
+    assert client.paused
+    desk.apply()
     assert not client.paused
 
 
