@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgpack
 
@@ -16,16 +16,24 @@ from jkcs_client.protocol.errors import ProtocolError
 from jkcs_client.protocol.messages import FRAME_BYTES_MAX
 
 LENGTH_BYTES = 4
+T = TypeVar("T")
 
 
 class FrameDecoder:
     """Turns a connection's bytes into messages. After an error it must not be fed again."""
 
-    def __init__(self, frame_bytes_max: int = FRAME_BYTES_MAX, array_max: int = FRAME_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        frame_bytes_max: int = FRAME_BYTES_MAX,
+        array_max: int = FRAME_BYTES_MAX,
+        arrays_max: int = FRAME_BYTES_MAX,
+    ) -> None:
         """`array_max` bounds every array inside a frame: what a stranger sends may claim arrays within arrays,
-        and each claim is allocated before it is found to be empty."""
+        and each claim is allocated before it is found to be empty. `arrays_max` bounds how many there are: an empty
+        one is a byte on the wire and seventy in memory. Maps count as arrays."""
         self._frame_bytes_max = frame_bytes_max
         self._array_max = array_max
+        self._arrays_max = arrays_max
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[list[Any]]:
@@ -49,7 +57,7 @@ class FrameDecoder:
             end = at + LENGTH_BYTES + length
             if end > size:
                 break
-            messages += _messages(view[at + LENGTH_BYTES : end], self._array_max)
+            messages += _messages(view[at + LENGTH_BYTES : end], self._array_max, self._arrays_max)
             at = end
         if at < size:
             buffer += view[at:]
@@ -63,10 +71,35 @@ class FrameDecoder:
         return length > self._frame_bytes_max or len(buffer) >= LENGTH_BYTES + length
 
 
-def _messages(body: memoryview, array_max: int) -> list[list[Any]]:
+class _Counter:
+    """Is shown each array and map of a frame as it is decoded, and refuses one too many."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    def __call__(self, value: T) -> T:
+        self._left -= 1
+        if self._left < 0:
+            raise ProtocolError("too many arrays in one frame")
+        return value
+
+
+def _messages(body: memoryview, array_max: int, arrays_max: int) -> list[list[Any]]:
+    # Counting costs as much as decoding; a frame that is not larger than that cannot hold too many.
+    counter = _Counter(arrays_max) if len(body) > arrays_max else None
     try:
         # Strings and maps are bounded by the body's own length.
-        messages = msgpack.unpackb(body, raw=False, strict_map_key=True, max_ext_len=0, max_array_len=array_max)
+        messages = msgpack.unpackb(
+            body,
+            raw=False,
+            strict_map_key=True,
+            max_ext_len=0,
+            max_array_len=array_max,
+            list_hook=counter,
+            object_hook=counter,
+        )
+    except ProtocolError:
+        raise
     except Exception as error:  # msgpack raises many kinds; to us all mean: not our protocol
         raise ProtocolError(f"frame is not one valid msgpack value: {type(error).__name__}") from error
     if type(messages) is not list:

@@ -210,6 +210,8 @@ MULTI_RESULTS_MAX = 1 << 18
 the one that comes: their results are kept on every server."""
 REQUEST_ARRAY_MAX = 8192
 """The longest array a server takes from a client: messages in a frame, operations in a transaction."""
+REQUEST_ARRAYS_MAX = 1 << 19
+"""Arrays and maps in one frame of a client, all depths counted."""
 REQUESTS_IN_FLIGHT_MAX = 1024
 """Requests a connection may leave unanswered; beyond it the server stops reading from it."""
 WATCHES_PER_CONNECTION_MAX = 100_000

@@ -43,6 +43,7 @@ from jkcs_client.protocol.messages import (
     PING,
     PREFACE,
     REQUEST_ARRAY_MAX,
+    REQUEST_ARRAYS_MAX,
     REQUESTS_IN_FLIGHT_MAX,
     SYNC,
     VALUE_BYTES_MAX,
@@ -97,7 +98,7 @@ class NativeConnection:
     def __init__(self, desk: Desk, sink: Sink) -> None:
         self._desk = desk
         self._sink = sink
-        self._decoder = FrameDecoder(array_max=REQUEST_ARRAY_MAX)
+        self._decoder = FrameDecoder(array_max=REQUEST_ARRAY_MAX, arrays_max=REQUEST_ARRAYS_MAX)
         self._preface = b""
         self.greeted = False
         """The client's hello has come."""

@@ -396,6 +396,8 @@ def test_results_that_a_client_never_acknowledges_are_bounded() -> None:
         (frame([pack([GET, -1, "/", LOCAL])[:-1]]), "msgpack"),
         ((FRAME_BYTES_MAX + 1).to_bytes(4, "big"), "limit"),
         (b"\xff\xff\xff\xff", "limit"),
+        (frame([b"\xdc\x10\x00" + 4096 * b"\x90"] * 129), "too many arrays"),
+        (frame([b"\xdc\x10\x00" + 4096 * b"\x80"] * 129), "too many arrays"),
     ],
 )
 def test_what_is_not_the_protocol_is_told_and_ends_this_connection(data: bytes, said: str) -> None:
