@@ -17,12 +17,6 @@ from jkcs_server.tree.acl import Acl, Ids
 from jkcs_server.tree.machine import TreeMachine
 from jkcs_server.tree.sessions import Result
 
-OUTGOING_BYTES_MAX = 64 << 20
-"""Answers and events a client may leave unread; beyond it the connection is closed."""
-LARGE_BYTES = 4096
-"""An answer of so many bytes does not wait for others: a few bytes ask for a megabyte, and many such requests come at
-once."""
-
 
 class Sink(Protocol):
     """The way out of a connection."""

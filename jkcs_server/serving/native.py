@@ -49,14 +49,13 @@ from jkcs_client.protocol.messages import (
     VALUE_BYTES_MAX,
     VERSION,
 )
-from jkcs_server.serving.connection import LARGE_BYTES, OUTGOING_BYTES_MAX, Desk, Sink
+from jkcs_server.serving.connection import Desk, Sink
 from jkcs_server.serving.credentials import with_credentials
-from jkcs_server.serving.figures import Figures
+from jkcs_server.serving.endpoint import Endpoint
 from jkcs_server.serving.lane import Lane
 from jkcs_server.serving.native_reads import LEVELLED, READS
 from jkcs_server.serving.native_writes import fixed
-from jkcs_server.serving.throttle import Throttle
-from jkcs_server.tree.acl import READ, Acl, Ids, allows
+from jkcs_server.tree.acl import READ, allows
 from jkcs_server.tree.checks import check_path, check_write
 from jkcs_server.tree.commands import IDENTIFIED
 
@@ -67,66 +66,22 @@ _REFUSED = 0
 """Opcode of the empty command that a refused write becomes: the tree knows no such operation."""
 
 
-class NativeConnection:
+class NativeConnection(Endpoint):
     """A connection from its preface to its end. `session` is 0 until the hello is answered, or for ever."""
 
-    __slots__ = (
-        "_admin_open",
-        "_decoder",
-        "_desk",
-        "_flagged",
-        "_out",
-        "_preface",
-        "_refusals",
-        "_sink",
-        "_throttle",
-        "_waiting",
-        "_with_ids",
-        "closed",
-        "figures",
-        "greeted",
-        "heard_turn",
-        "ids",
-        "lane",
-        "moved_turn",
-        "next_serial",
-        "nonce",
-        "session",
-        "timeout_ms",
-    )
+    __slots__ = ("_admin_open", "_decoder", "_preface", "_refusals", "_waiting", "lane")
 
     def __init__(self, desk: Desk, sink: Sink) -> None:
-        self._desk = desk
-        self._sink = sink
+        super().__init__(desk, sink)
         self._decoder = FrameDecoder(array_max=REQUEST_ARRAY_MAX, arrays_max=REQUEST_ARRAYS_MAX)
         self._preface = b""
-        self.greeted = False
-        """The client's hello has come."""
         self._waiting: list[list[Any]] | None = None
         """Requests that came before their session was there."""
-        self._out: list[bytes] = []
-        self._flagged = False
-        """The desk will call `flush`."""
-        self._throttle = Throttle(sink)
         self._refusals: dict[int, JkcsError] = {}
         """Why a write was refused here, until its empty command comes out of the log."""
         self._admin_open = 0
         """ADMIN requests without an answer."""
         self.lane = Lane(self)
-        self.ids: Ids = sink.identities()
-        self._with_ids = False
-        """Writes carry `ids`: they are not those that the session was opened with."""
-        self.nonce = b""
-        self.figures = Figures(desk.now())
-        self.session = 0
-        self.timeout_ms = 0
-        self.next_serial = 0
-        """The serial the next write must have; 0 when any may come first (after a reattach)."""
-        self.closed = False
-        self.heard_turn = desk.turn
-        """The desk's turn in which the client last sent anything."""
-        self.moved_turn = desk.turn
-        """The desk's turn in which a write was last answered, or came into an empty lane."""
 
     # Bytes in.
 
@@ -151,7 +106,7 @@ class NativeConnection:
             return
         if self._out:
             self.flush()
-        waiting = len(self.lane) or len(self._waiting or ())
+        waiting = self._unanswered()
         if waiting:
             self._throttle.took(len(data), waiting, overloaded=self._desk.overloaded)
 
@@ -234,19 +189,6 @@ class NativeConnection:
             elif MAGIC.startswith(self._preface[: len(MAGIC)]):
                 self._emit(pack((error.code, error.detail)))
             self.close()
-
-    def close(self) -> None:
-        """Flush and close from this side."""
-        if not self.closed:
-            self.flush()
-            self.lost()
-            self._sink.close()
-
-    def lost(self) -> None:
-        """The connection is gone; the session lives on until it times out or comes back elsewhere."""
-        if not self.closed:
-            self.closed = True
-            self._desk.gone(self)
 
     # Requests.
 
@@ -422,10 +364,8 @@ class NativeConnection:
         figures = self.figures
         figures.notified += 1
         figures.answered -= 1  # what `flush` will count
+        self._notified += 1
         self._emit(pack((0, watch_id, kind, index, path)))
-
-    def may_see(self, acl: Acl) -> bool:
-        return allows(acl, READ, self.ids)
 
     def on_session_ended(self, index: int, *, expired: bool) -> None:
         """The session is over: what it left unanswered will never happen. Closes the connection."""
@@ -435,30 +375,8 @@ class NativeConnection:
 
     # Bytes out.
 
-    def _emit(self, packed: bytes) -> None:
-        self._out.append(packed)
-        if not self._flagged:
-            self._flagged = True
-            self._desk.has_output(self)
-        if len(packed) > LARGE_BYTES:
-            self.flush()
+    def _joined(self, out: list[bytes]) -> bytes:
+        return frame(out)
 
-    def flush(self) -> None:
-        """Write everything that has gathered, as one frame."""
-        self._flagged = False
-        out = self._out
-        if not out or self.closed:
-            return
-        self._out = []
-        self._sink.write(frame(out))
-        figures = self.figures
-        figures.answered += len(out)
-        figures.last_zxid = self._desk.machine.applied
-        if figures.is_due:
-            figures.left(self._desk.now())
-        if self._sink.unsent() > OUTGOING_BYTES_MAX:
-            # A client that does not read must not fill this server's memory.
-            self.lost()
-            self._sink.close()
-        else:
-            self._throttle.gave(len(self.lane) or len(self._waiting or ()))
+    def _unanswered(self) -> int:
+        return len(self.lane) or len(self._waiting or ())

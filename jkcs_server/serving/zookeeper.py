@@ -20,16 +20,14 @@ from jkcs_client.protocol.framing import pack
 from jkcs_client.protocol.jute import CONNECT, FAULTS, HEAD, INT, REQUEST, read_buffer, read_int, read_text
 from jkcs_client.protocol.messages import CLOSE
 from jkcs_server.serving import zookeeper_answers as answers
-from jkcs_server.serving.connection import LARGE_BYTES, OUTGOING_BYTES_MAX, Desk, Sink
+from jkcs_server.serving.connection import Desk, Sink
 from jkcs_server.serving.credentials import with_credentials
-from jkcs_server.serving.figures import Figures
+from jkcs_server.serving.endpoint import Endpoint
 from jkcs_server.serving.lane import Lane
-from jkcs_server.serving.throttle import Throttle
 from jkcs_server.serving.zookeeper_reads import READS, usual_get_data
 from jkcs_server.serving.zookeeper_reconfig import Reconfig
 from jkcs_server.serving.zookeeper_watches import ZooKeeperWatches
 from jkcs_server.serving.zookeeper_writes import WRITES, Multi
-from jkcs_server.tree.acl import READ, Acl, Ids, allows
 from jkcs_server.tree.commands import IDENTIFIED
 from jkcs_server.tree.keytree import KeyTree
 
@@ -43,73 +41,27 @@ _HELLO = -100
 _FAILED = -101
 
 
-class ZooKeeperConnection:
+class ZooKeeperConnection(Endpoint):
     """A connection from its connect request to its end. `session` is 0 until that is answered."""
 
-    __slots__ = (
-        "_buffer",
-        "_desk",
-        "_flagged",
-        "_knows_read_only",
-        "_needed",
-        "_notified",
-        "_out",
-        "_pending",
-        "_proven",
-        "_sink",
-        "_throttle",
-        "_told_turn",
-        "_with_ids",
-        "closed",
-        "figures",
-        "greeted",
-        "heard_turn",
-        "ids",
-        "lane",
-        "moved_turn",
-        "next_serial",
-        "nonce",
-        "session",
-        "timeout_ms",
-        "watches",
-    )
+    __slots__ = ("_buffer", "_knows_read_only", "_needed", "_pending", "_proven", "_told_turn", "lane", "watches")
 
     def __init__(self, desk: Desk, sink: Sink) -> None:
-        self._desk = desk
-        self._sink = sink
+        super().__init__(desk, sink)
         self._buffer = bytearray()
         """The beginning of a frame; while the session is not there, everything behind the connect request."""
         self._needed = _LENGTH_BYTES
         """Bytes in the buffer without which there is nothing to be read."""
-        self._proven: Ids = sink.identities()
-        self.ids: Ids = self._proven
-        """Who the client is."""
-        self._with_ids = False
-        """Writes carry `ids`: they are not those that the session was opened with."""
-        self.greeted = False
-        """The connect request has come."""
+        self._proven = self.ids
+        """Who the connection itself says that the client is."""
         self._knows_read_only = False
         """The client sent the flag of servers that only read, and wants it in the answer."""
-        self._out: list[bytes] = []
-        self._notified = 0
-        """So many of them are events."""
-        self._flagged = False
-        """The desk will call `flush`."""
-        self._throttle = Throttle(sink)
         self._pending: deque[tuple[int, int, Multi | None]] = deque()
         """Xid and operation of the writes on their way, oldest first."""
         self._told_turn = 0
         """The desk's turn in which the leader was last asked to hear of this session."""
         self.lane = Lane(self)
-        self.session = 0
-        self.timeout_ms = 0
-        self.next_serial = 0
-        self.nonce = b""
-        self.closed = False
-        self.heard_turn = desk.turn
-        self.moved_turn = desk.turn
         self.watches = ZooKeeperWatches(desk.hub, self)
-        self.figures = Figures(desk.now())
 
     @property
     def tree(self) -> KeyTree:
@@ -288,19 +240,6 @@ class ZooKeeperConnection:
         """The protocol has no words for it: a client that loses its connection comes back."""
         self.close()
 
-    def close(self) -> None:
-        """Flush and close from this side."""
-        if not self.closed:
-            self.flush()
-            self.lost()
-            self._sink.close()
-
-    def lost(self) -> None:
-        """The connection is gone; the session lives on until it times out or comes back elsewhere."""
-        if not self.closed:
-            self.closed = True
-            self._desk.gone(self)
-
     # Requests.
 
     def _write(self, xid: int, op: int, command: tuple[Any, ...], multi: Multi | None) -> None:
@@ -450,9 +389,6 @@ class ZooKeeperConnection:
             self._notified += 1
             self._emit(answers.event(kind, path, index))
 
-    def may_see(self, acl: Acl) -> bool:
-        return allows(acl, READ, self.ids)
-
     def on_session_ended(self, index: int, *, expired: bool) -> None:
         """The session is over: what it left unanswered will never happen. Closes the connection."""
         self.close()
@@ -464,33 +400,8 @@ class ZooKeeperConnection:
         self._notified += 1
         self._emit(packed)
 
-    def _emit(self, packed: bytes) -> None:
-        self._out.append(packed)
-        if not self._flagged:
-            self._flagged = True
-            self._desk.has_output(self)
-        if len(packed) > LARGE_BYTES:
-            # A few bytes ask for a megabyte, and many such requests come at once: what leaves is counted at once.
-            self.flush()
+    def _joined(self, out: list[bytes]) -> bytes:
+        return out[0] if len(out) == 1 else b"".join(out)
 
-    def flush(self) -> None:
-        """Write everything that has gathered, at once."""
-        self._flagged = False
-        out = self._out
-        if not out or self.closed:
-            return
-        self._out = []
-        self._sink.write(out[0] if len(out) == 1 else b"".join(out))
-        figures = self.figures
-        figures.answered += len(out) - self._notified
-        figures.notified += self._notified
-        self._notified = 0
-        figures.last_zxid = self._desk.machine.applied
-        if figures.is_due:
-            figures.left(self._desk.now())
-        if self._sink.unsent() > OUTGOING_BYTES_MAX:
-            # A client that does not read must not fill this server's memory.
-            self.lost()
-            self._sink.close()
-        elif not self._is_waiting:
-            self._throttle.gave(len(self.lane))
+    def _unanswered(self) -> int:
+        return len(self.lane)

@@ -32,7 +32,7 @@ from jkcs_client.protocol.messages import (
     WatchMode,
 )
 from jkcs_server import Node, NodeConfig
-from jkcs_server.serving import native, requests, zookeeper
+from jkcs_server.serving import endpoint, requests
 from tests.integration.test_bad_input import HELLO, Raw, raw
 from tests.support import jute_client as jute
 from tests.support.jute_client import Wire
@@ -421,8 +421,7 @@ async def test_a_watcher_that_never_reads_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
 ) -> None:
     """What waits for him is bounded, and then he is closed; he will see the gap when he comes back."""
-    for module in (zookeeper, native):
-        monkeypatch.setattr(module, "OUTGOING_BYTES_MAX", 1 << 20)
+    monkeypatch.setattr(endpoint, "OUTGOING_BYTES_MAX", 1 << 20)
     path = "/" + "x" * 4000
 
     def work(where: tuple[str, int]) -> None:
@@ -453,7 +452,7 @@ async def test_a_long_list_of_children_is_not_made_for_who_does_not_take_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaves: bool
 ) -> None:
     """A request of twenty bytes, an answer of a megabyte, five hundred times; by one who stays, and one who is gone."""
-    monkeypatch.setattr(zookeeper, "OUTGOING_BYTES_MAX", 4 << 20)
+    monkeypatch.setattr(endpoint, "OUTGOING_BYTES_MAX", 4 << 20)
     wide, name = 5000, "y" * 200
 
     def prepare(where: tuple[str, int]) -> None:

@@ -60,7 +60,7 @@ from jkcs_client.protocol.messages import (
     EventKind,
     WatchMode,
 )
-from jkcs_server.serving.connection import OUTGOING_BYTES_MAX
+from jkcs_server.serving.endpoint import OUTGOING_BYTES_MAX
 from jkcs_server.serving.native import NativeConnection
 from jkcs_server.serving.pages import Pages
 from jkcs_server.serving.throttle import HELD_BYTES_MAX

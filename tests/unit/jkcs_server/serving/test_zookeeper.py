@@ -10,7 +10,7 @@ from jkcs_client.protocol import zookeeper as zk
 from jkcs_client.protocol.errors import OK
 from jkcs_client.protocol.jute import INT, framed
 from jkcs_client.protocol.messages import REQUESTS_IN_FLIGHT_MAX, VALUE_BYTES_MAX
-from jkcs_server.serving.connection import OUTGOING_BYTES_MAX
+from jkcs_server.serving.endpoint import OUTGOING_BYTES_MAX
 from jkcs_server.serving.throttle import HELD_BYTES_MAX
 from tests.support import jute_client as jute
 from tests.support.jute_client import Answer, Event
