@@ -63,7 +63,8 @@ def test_equal_lists_are_one_object_while_somebody_has_it() -> None:
 
 VALID = ["world:anyone", "ip:10.0.0.1", "ip:10.0.0.0/8", "ip:::1", "x509:CN=me", "sasl:me@REALM"]
 VALID += ["digest:me:bWU=", "digest:me:~", "digest::x"]
-INVALID = ["world:all", "ip:here", "ip:1.2.3.4/33", "ip:1.2.3.4/", "digest:me", "digest:me:x:y", "digest:", "x509:"]
+INVALID = ["world:all", "ip:here", "ip:1.2.3.4/33", "ip:::1/129", "ip:1.2.3.4/", "ip:1.2.3.4/-1", "ip:1.2.3.4/\u00b2"]
+INVALID += ["ip:1.2.3.4/" + "0" * 5000, "digest:me", "digest:me:x:y", "digest:", "x509:"]
 INVALID += ["super:", "other:me", ":"]
 
 
