@@ -161,7 +161,9 @@ def test_a_leader_that_has_no_state_yet_asks_for_none() -> None:
     """Nor does one whose machines were just replaced; the first state that it knows is asked for at once."""
     digests, poll = Digests(), Poll()
     assert poll.advance(digests, THREE, ME) == 0
-    assert poll.verdict(THREE) is None
+    for name in NAMES[1:3]:
+        poll.tell(name, Index(0), 0)
+    assert poll.verdict(THREE) is None, "that all know nothing is no agreement"
     digests.record(Index(2), RIGHT)
     assert poll.advance(digests, THREE, ME) == 2
 

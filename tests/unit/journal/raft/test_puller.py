@@ -442,3 +442,20 @@ def test_a_voter_that_got_a_snapshot_without_a_leader_waits_for_one_again() -> N
     node.step(puller.source, SnapshotChunk(Term(1), SnapshotMeta(position, Configuration(NAMES[:3]), 1), 0, b""))
     assert (node.node.restores, node.core.commit, node.core.leader) == (1, 9, None)
     assert puller.deadline == node.cluster.now + SILENT_TIMEOUTS * timeout
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_a_source_whose_snapshot_arrives_is_not_left_for_another(arrives: bool) -> None:
+    """That would begin it anew, from the start, at each question; one that sends nothing is left."""
+    node = Alone(1)
+    node.wait(node.core._puller.deadline)
+    puller = node.core._puller
+    source = puller.source
+    assert source is not None
+    node.step(source, PullReply(Term(1), "", 0, True, Index(0), 0, Index(0), Term(0), 0, Index(9)))
+    if arrives:
+        node.cluster.now += node.cluster.timing.election_timeout / 2
+        meta = SnapshotMeta(Position(Index(9), Term(1), 1, 0), Configuration(NAMES[:3]), 1000)
+        node.core.step(source, SnapshotChunk(Term(1), meta, 0, b"the first of many"), node.cluster.now)
+    node.core.tick(puller.deadline)
+    assert (puller.source == source) is arrives
