@@ -1,13 +1,20 @@
-"""Proposals that want an answer: who gets which, when, and from whom."""
+"""Commands on their way into the log: none lost here or done twice, in order; and who is told what of them, when."""
 
 from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from journal.errors import Busy
+from journal.limits import Limits
+from journal.proposing import Proposing
+from journal.raft.core import Core as RealCore
 from journal.raft.messages import RECEIVED, STORED, Heartbeat, Proposal, ProposalReply
+from journal.raft.ready import Role
 from journal.values import Index, NodeId, Term
-from tests.unit.journal.test_replica import B, C, World
+from tests.unit.journal.test_replica import B, C, Network, World
 
 
 @pytest.fixture
@@ -23,9 +30,13 @@ def from_b(world: World, payload: bytes = b"x", count: int = 1, context: int = 0
     world.turn()
 
 
-def answers(world: World) -> list[tuple[NodeId, int, int, int]]:
+def answers_of(network: Network) -> list[tuple[NodeId, int, int, int]]:
     """To whom, of which question, what it says, and the first index."""
-    return [(to, reply.context, reply.ack, reply.index) for to, reply in world.network.take(ProposalReply)]
+    return [(to, reply.context, reply.ack, reply.index) for to, reply in network.take(ProposalReply)]
+
+
+def answers(world: World) -> list[tuple[NodeId, int, int, int]]:
+    return answers_of(world.network)
 
 
 def test_another_node_is_told_what_the_leader_has_received(leader: World) -> None:
@@ -98,3 +109,159 @@ def test_a_node_that_does_not_lead_answers_nothing() -> None:
     from_b(world, context=41, ack=RECEIVED)
     world.settle()
     assert answers(world) == [] and world.replica.core.last_index == 0
+
+
+class Core:
+    """Takes so many records, then is busy, or, while it hands over, takes none without a word."""
+
+    def __init__(self) -> None:
+        self.role = Role.LEADER
+        self.term = Term(1)
+        self.leader: NodeId | None = None
+        self.durable = Index(0)
+        self.room = 1000
+        self.handing_over = False
+        self.records: list[tuple[int, int, bytes]] = []
+        """Machine, number of commands, payload."""
+
+    def propose(self, payload: bytes, count: int, stamp: int, now: float, *, machine: int) -> Index | None:
+        if self.handing_over:
+            return None
+        if not self.room:
+            raise Busy("too much is not committed yet")
+        self.room -= 1
+        self.records.append((machine, count, payload))
+        return Index(sum(count for _, count, _ in self.records[:-1]) + 1)
+
+
+class Desk:
+    """Proposals of a replica of which only this much is there. A record holds 10 bytes, and 20 may wait."""
+
+    def __init__(self) -> None:
+        self.core = Core()
+        self.network = Network()
+        limits = SimpleNamespace(record_bytes_max=10, proposals_bytes_max=20)
+        self.proposing = Proposing(
+            cast("RealCore", self.core), self.network, cast("Limits", limits), lambda: 0, lambda context, index: None
+        )
+
+    def add(self, *commands: bytes, machine: int = 0) -> None:
+        for command in commands:
+            self.proposing.add(command, machine)
+
+    def pass_on(self) -> None:
+        self.proposing.hand_in(0.0)
+
+    def sent(self) -> list[tuple[NodeId, int, int, bytes, int]]:
+        return [(to, each.machine, each.count, each.payload, each.ack) for to, each in self.network.take(Proposal)]
+
+
+RECORDS = [(0, 2, b"aaaabbbb"), (0, 2, b"ccccdddddd"), (0, 1, b"longer than all that"), (0, 1, b"e")]
+COMMANDS = [b"aaaa", b"bbbb", b"cccc", b"dddddd", b"longer than all that", b"e"]
+
+
+def test_commands_share_records_as_far_as_these_go() -> None:
+    """Every command once, in order, and none in two parts; one that is larger than a record stands alone."""
+    desk = Desk()
+    desk.add(*COMMANDS)
+    assert desk.proposing.waiting == (6, 39)
+    desk.pass_on()
+    assert desk.core.records == RECORDS
+    assert desk.proposing.waiting == (0, 0)
+    desk.pass_on()
+    assert desk.core.records == RECORDS, "once"
+
+
+def test_another_node_sends_its_commands_to_the_leader_in_the_same_records() -> None:
+    """There each becomes an entry; nothing is left behind to be sent again."""
+    desk = Desk()
+    desk.core.role, desk.core.leader = Role.FOLLOWER, B
+    desk.add(*COMMANDS)
+    desk.add(b"2", machine=2)
+    desk.add(b"1", machine=1)
+    desk.pass_on()
+    expected = [(B, *record, 0) for record in RECORDS]
+    assert desk.sent() == [*expected, (B, 1, 1, b"1", 0), (B, 2, 1, b"2", 0)]
+    assert desk.proposing.waiting == (0, 0)
+    desk.pass_on()
+    assert desk.sent() == []
+
+
+@pytest.mark.parametrize("leader", [None, NodeId("far")])
+def test_without_a_leader_that_can_be_reached_commands_wait(leader: NodeId | None) -> None:
+    """Until there is one; they are then sent as they are."""
+    desk = Desk()
+    desk.core.role, desk.core.leader = Role.FOLLOWER, leader
+    desk.add(b"x", b"yz")
+    desk.pass_on()
+    assert desk.sent() == [] and desk.proposing.waiting == (2, 3)
+    assert not desk.proposing.ask(b"q", 1, 0, 5, STORED, 0.0)
+    desk.core.leader = C
+    desk.pass_on()
+    assert desk.sent() == [(C, 0, 2, b"xyz", 0)]
+    assert desk.proposing.ask(b"q", 1, 0, 5, STORED, 0.0)
+    assert desk.sent() == [(C, 0, 1, b"q", STORED)]
+
+
+def test_what_the_log_does_not_take_waits_and_the_rest_is_not_proposed_again() -> None:
+    """Commits free room; each command of a session that went in twice would be one write done for nothing."""
+    desk = Desk()
+    desk.add(*COMMANDS)
+    desk.add(b"other", machine=1)
+    for room, left in ((1, (5, 36)), (0, (5, 36)), (1, (3, 26))):
+        desk.core.room = room
+        desk.pass_on()
+        assert desk.proposing.waiting == left
+    desk.core.room = 1000
+    desk.pass_on()
+    assert desk.core.records == [*RECORDS, (1, 1, b"other")]
+    assert desk.proposing.waiting == (0, 0)
+
+
+def test_the_bytes_of_one_machine_count_while_another_ones_went_in() -> None:
+    """Whoever asks whether the server is overloaded gets the truth."""
+    desk = Desk()
+    desk.add(b"abc")
+    desk.add(b"other", machine=1)
+    desk.core.room = 1
+    desk.pass_on()
+    assert desk.core.records == [(0, 1, b"abc")] and desk.proposing.waiting == (1, 5)
+
+
+def test_a_leader_that_hands_over_keeps_its_commands_for_the_next_one() -> None:
+    """They go there with the next pass."""
+    desk = Desk()
+    desk.add(b"x")
+    desk.core.handing_over = True
+    desk.pass_on()
+    assert desk.proposing.waiting == (1, 1)
+    desk.core.role, desk.core.leader = Role.FOLLOWER, B
+    desk.pass_on()
+    assert desk.sent() == [(B, 0, 1, b"x", 0)]
+
+
+def test_what_is_forgotten_does_not_leave() -> None:
+    """The owner proposes all that it waits for again, these too."""
+    desk = Desk()
+    desk.add(b"x")
+    desk.proposing.forget()
+    assert desk.proposing.waiting == (0, 0)
+    desk.pass_on()
+    assert desk.core.records == []
+
+
+def test_more_than_may_wait_is_too_much_and_commands_of_others_are_refused_then() -> None:
+    """Its own callers come first: a node's own proposal that wants an answer was counted elsewhere."""
+    desk = Desk()
+    desk.core.room = 0
+    desk.add(bytes(20))
+    assert not desk.proposing.overloaded, "the limit itself is allowed"
+    desk.add(b"x")
+    assert desk.proposing.overloaded
+    desk.core.room = 1000
+    desk.proposing.take(B, Proposal(Term(1), 0, 0, 1, b"theirs", 5, RECEIVED), 0.0)
+    assert answers_of(desk.network) == [(B, 5, RECEIVED, 0)] and desk.core.records == []
+    desk.proposing.take(None, Proposal(Term(1), 0, 0, 1, b"mine", 6, RECEIVED), 0.0)
+    assert desk.core.records == [(0, 1, b"mine")]
+    desk.pass_on()
+    assert not desk.proposing.overloaded
