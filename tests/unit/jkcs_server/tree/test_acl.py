@@ -98,10 +98,11 @@ def test_sizes_have_a_limit() -> None:
     """A list is kept on every server."""
     entry = (1, "ip", "::1")
     acl.check_size([entry] * ACL_ENTRIES_MAX)
+    acl.check_size([(1, "x509", "ü" * ((ACL_ID_BYTES_MAX - 4) // 2))])
     with pytest.raises(TooLarge):
         acl.check_size([entry] * (ACL_ENTRIES_MAX + 1))
     with pytest.raises(TooLarge):
-        acl.check_size([(1, "x509", "x" * ACL_ID_BYTES_MAX)])
+        acl.check_size([(1, "x509", "ü" * ((ACL_ID_BYTES_MAX - 4) // 2) + "x")])
     with pytest.raises(BadArguments):
         acl.check_size([(1, "x509")])
 
