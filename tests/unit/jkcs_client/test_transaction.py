@@ -9,7 +9,7 @@ import pytest
 
 from jkcs_client import Acl, BadVersion, NodeExists, Permission, Stat, TooLarge
 from jkcs_client.operations import Operation, Operations
-from jkcs_client.protocol.messages import CHECK, CREATE, DELETE, MULTI, SET, CreateFlag
+from jkcs_client.protocol.messages import CHECK, CREATE, DELETE, MULTI, SET, SET_ACL, CreateFlag
 from jkcs_client.transaction import Transaction
 from tests.support.fake_server import FakeCluster, client_of
 
@@ -95,6 +95,7 @@ async def test_a_transaction_has_a_size() -> None:
                 txn.create("/a")
 
 
+READ_BY_ALL = [Acl("world", "anyone", Permission.READ)]
 CREATES: list[tuple[dict[str, Any], tuple[Any, ...]]] = [
     ({}, (b"", 0)),
     ({"value": b"1"}, (b"1", 0)),
@@ -103,7 +104,7 @@ CREATES: list[tuple[dict[str, Any], tuple[Any, ...]]] = [
     ({"parents": True}, (b"", CreateFlag.PARENTS)),
     ({"container": True}, (b"", CreateFlag.CONTAINER)),
     ({"ttl": 1.5}, (b"", CreateFlag.TTL, None, 1500)),
-    ({"acl": [Acl("world", "anyone", Permission.READ)]}, (b"", 0, [(1, "world", "anyone")], 0)),
+    ({"acl": READ_BY_ALL}, (b"", 0, [(1, "world", "anyone")], 0)),
 ]
 
 
@@ -138,6 +139,8 @@ async def test_any_version_will_do_unless_one_is_named() -> None:
         lambda txn: txn.delete("/a", 5),
         lambda txn: txn.check("/a"),
         lambda txn: txn.check("/a", 5),
+        lambda txn: txn.set_acl("/a", READ_BY_ALL),
+        lambda txn: txn.set_acl("/a", READ_BY_ALL, 5),
     )
     assert operations == [
         (SET, "/a", b"1", -1),
@@ -146,4 +149,6 @@ async def test_any_version_will_do_unless_one_is_named() -> None:
         (DELETE, "/a", 5),
         (CHECK, "/a", -1),
         (CHECK, "/a", 5),
+        (SET_ACL, "/a", [(1, "world", "anyone")], -1),
+        (SET_ACL, "/a", [(1, "world", "anyone")], 5),
     ]
