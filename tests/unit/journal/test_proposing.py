@@ -265,3 +265,17 @@ def test_more_than_may_wait_is_too_much_and_commands_of_others_are_refused_then(
     assert desk.core.records == [(0, 1, b"mine")]
     desk.pass_on()
     assert not desk.proposing.overloaded
+
+
+@pytest.mark.parametrize(("role", "term"), [(Role.LEADER, 2), (Role.FOLLOWER, 1), (Role.FOLLOWER, 2)])
+def test_only_the_leadership_that_promised_answers(role: Role, term: int) -> None:
+    """Not even the same node in its next term: what it had promised may have been cut away in between."""
+    desk = Desk()
+    for context in (1, 2):
+        desk.proposing.take(B, Proposal(Term(1), 0, 0, 1, b"x", context, STORED), 0.0)
+    desk.core.durable = Index(1)
+    desk.proposing.on_saved()
+    assert answers_of(desk.network) == [(B, 1, STORED, 1)], "the disk has one of them"
+    desk.core.role, desk.core.term, desk.core.durable = role, Term(term), Index(2)
+    desk.proposing.on_saved()
+    assert answers_of(desk.network) == []
