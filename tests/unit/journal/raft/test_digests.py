@@ -28,6 +28,12 @@ def test_a_state_is_known_at_the_end_of_its_record_only() -> None:
     assert digests.newest == 7
 
 
+def test_who_knows_nothing_says_so() -> None:
+    """Index 0 is before every record: nobody takes it for a state."""
+    digests = Digests()
+    assert (digests.newest, digests.attested, digests.attested_digest, digests.divergence()) == (0, 0, 0, None)
+
+
 def test_old_states_are_forgotten() -> None:
     """As many as are kept are enough for the slowest heartbeat."""
     digests = digests_of(*((index, index) for index in range(1, KEPT + 1)))
