@@ -302,6 +302,9 @@ def test_an_event_comes_before_the_answer_of_the_write_that_caused_it() -> None:
     assert got[0][:2] == [-1, OK]
     assert got[1] == [0, 5, EventKind.CREATED, 2, "/a"]
     assert codes(got[2:]) == [(1, OK), (-2, OK)]
+    figures = client.connection.figures
+    # The hello, and what it was asked for since, are answered; what it was told without asking is not an answer.
+    assert (figures.notified, figures.answered) == (1, 4)
 
 
 def test_an_unwatched_watch_is_silent_and_a_compacted_one_refused() -> None:
