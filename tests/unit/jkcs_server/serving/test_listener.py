@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from jkcs_server.serving.crowd import Crowd
 from jkcs_server.serving.greeting import Undecided
 from jkcs_server.serving.listener import BURST_BYTES, SLICE_BYTES, ClientProtocol
 
@@ -15,8 +16,8 @@ pytestmark = pytest.mark.asyncio
 
 
 class Transport(asyncio.Transport):
-    def __init__(self, sock: socket.socket | None = None) -> None:
-        super().__init__({"socket": sock})
+    def __init__(self, host: str | None = None, sock: socket.socket | None = None) -> None:
+        super().__init__({"socket": sock} if host is None else {"peername": (host, 4711)})
         self.written = 0
         self.reading = True
         self.closing = False
@@ -68,7 +69,7 @@ def client(answer: int) -> tuple[Transport, ClientProtocol, Connection]:
         made.append(Connection(cast("ClientProtocol", sink), answer))
         return cast("Undecided", made[0])
 
-    protocol, transport = ClientProtocol(accept), Transport()
+    protocol, transport = ClientProtocol(accept, Crowd(0)), Transport()
     protocol.connection_made(transport)
     return transport, protocol, made[0]
 
@@ -129,22 +130,44 @@ async def test_small_answers_are_not_held_back_by_the_kernel() -> None:
     """With two requests under way it would keep the second answer until the client's kernel has acknowledged the
     first, and that may take 40 ms."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
-        ClientProtocol(lambda sink: None).connection_made(Transport(sock))
+        ClientProtocol(lambda sink: None, Crowd(0)).connection_made(Transport(sock=sock))
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 async def test_a_client_on_a_socket_of_the_file_system_is_served_as_well() -> None:
     """It has no such option: to set it is an error."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        transport = Transport(sock)
-        ClientProtocol(lambda sink: cast("Undecided", object())).connection_made(transport)
+        transport = Transport(sock=sock)
+        ClientProtocol(lambda sink: cast("Undecided", object()), Crowd(0)).connection_made(transport)
         assert not transport.closing
 
 
 async def test_a_client_that_is_refused_is_closed() -> None:
     """There are limits; it may try another server."""
     transport = Transport()
-    protocol = ClientProtocol(lambda sink: None)
+    protocol = ClientProtocol(lambda sink: None, Crowd(0))
     protocol.connection_made(transport)
     protocol.data_received(DATA)
     assert transport.closing
+
+
+@pytest.mark.parametrize(("host", "refused"), [("192.0.2.1", 1), ("::ffff:192.0.2.1", 1), ("127.0.0.1", 0), (None, 0)])
+async def test_one_address_does_not_take_all_the_room(host: str | None, refused: int) -> None:
+    """But for this machine's own, which is that of everybody behind a proxy."""
+    crowd = Crowd(2)
+    accepted: list[Connection] = []
+
+    def accept(sink: object) -> Undecided:
+        accepted.append(Connection(cast("ClientProtocol", sink), 0))
+        return cast("Undecided", accepted[-1])
+
+    clients = [(ClientProtocol(accept, crowd), Transport(host)) for _ in range(3)]
+    for protocol, transport in clients:
+        protocol.connection_made(transport)
+    assert sum(transport.closing for _, transport in clients) == refused
+    assert len(accepted) == 3 - refused
+    for protocol, _ in clients:
+        protocol.connection_lost(None)
+    again = Transport(host)
+    ClientProtocol(accept, crowd).connection_made(again)
+    assert not again.closing
