@@ -24,6 +24,13 @@ def test_one_request_at_a_time_is_timed() -> None:
     assert (figures.received, figures.sent, figures.samples, figures.established_at) == (6, 6, 2, 10.0)
 
 
+def test_a_connection_that_has_sent_nothing_has_figures() -> None:
+    """It is listed like any other, as ZooKeeper lists it."""
+    figures = Figures(3.0)
+    assert (figures.address, figures.established_at, figures.last_operation, figures.last_zxid) == ("", 3.0, "NA", -1)
+    assert (figures.received, figures.sent, figures.samples, figures.is_due) == (0, 0, 0, False)
+
+
 def test_events_are_sent_but_answer_nothing() -> None:
     figures = Figures(0.0)
     figures.came(1, 0.0)
