@@ -25,6 +25,7 @@ from tests.simulation.checkers.raft import Committed, RaftChecker
 from tests.simulation.checkers.recovery import SYNCS_BETWEEN, Owner, RecoveryChecker, torn_copy
 from tests.simulation.checkers.sessions import SessionChecker
 from tests.simulation.checkers.wire import Conversation
+from tests.simulation.checkers.wire_zookeeper import ZooKeeperConversation
 from tests.simulation.crash_points import CrashPoints
 from tests.simulation.edge import machine_before, position_before
 from tests.simulation.loop import SimLoop
@@ -248,9 +249,19 @@ class WorldObserver:
                 self.durability.check_acknowledged_is(sender, message.match, to, leader.term_at(message.match))
 
     def on_connection(self, connection: Connection) -> None:
-        talk = Conversation(f"{connection.client.name} at {connection.server.name}", self.ghost)
-        connection.on_sent = talk.on_sent
-        connection.on_written = lambda data: self._safely(lambda: talk.on_written(data))
+        who = f"{connection.client.name} at {connection.server.name}"
+        talk: Conversation | ZooKeeperConversation | None = None
+
+        def on_sent(data: bytes) -> None:
+            nonlocal talk
+            if talk is None:
+                # By its first byte, as the server tells them apart.
+                talk = Conversation(who, self.ghost) if data[0] else ZooKeeperConversation(who, self.ghost)
+            talk.on_sent(data)
+
+        connection.on_sent = on_sent
+        # A server says nothing before it was spoken to, but for a refusal.
+        connection.on_written = lambda data: talk and self._safely(lambda: talk.on_written(data))
 
     def _check_office(self, machine: Machine, view: CoreView) -> None:
         assert machine.server is not None and machine.process is not None
