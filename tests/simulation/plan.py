@@ -235,7 +235,7 @@ def _roles(seed: int, far_behind: bool) -> tuple[str, ...]:
 
 
 def _draw_zookeeper_roles(seed: int) -> tuple[str, ...]:
-    chance = Chance(seed).stream("zookeeper")
+    chance = Chance(seed).stream("draw zookeeper")
     if chance.random() >= ZOOKEEPER_RATE:
         return ()
     return tuple(chance.sample(ZOOKEEPER_ROLES, chance.randint(1, 2)))

@@ -79,7 +79,7 @@ class SessionLog:
         """The newest zxid of an answer other than to a ping: what a client says that it has seen."""
 
     def set_again(self) -> list[list[str]] | None:
-        """A new connection has the session; returns the watches that the client now sets again, None when it has none."""
+        """A new connection has the session; the watches that the client now sets again, or None."""
         self._due.clear()
         self._made_up = None
         lists = [sorted(self._watches[watch]) for watch in Watch]
