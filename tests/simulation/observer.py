@@ -15,6 +15,7 @@ from journal.raft.messages import AppendReply, Message
 from journal.raft.ready import Role
 from journal.replica import Replica
 from journal.storage.metadata import META_NAME, Metadata
+from journal.storage.snapshots import is_temporary_name
 from journal.storage.store import Store
 from journal.values import Configuration, Entry, HardState, Index, NodeId
 from tests.simulation.checkers.answers import AnswerChecker
@@ -164,7 +165,7 @@ class WorldObserver:
 
         def on_names() -> None:
             log = self.durability.logs[machine.name]
-            log.snapshot = max(log.snapshot, _newest_snapshot(machine.disk.names()))
+            log.snapshot = max(log.snapshot, newest_snapshot(machine.disk.names()))
 
         sync = machine.disk.sync
         syncs = 0
@@ -198,7 +199,7 @@ class WorldObserver:
         view = self._views[machine.name] = CoreView(server.replica)
         self.raft.on_start(machine.name, view)
         found = durable_log(server.store)
-        found.snapshot = _newest_snapshot(machine.disk.names())
+        found.snapshot = newest_snapshot(machine.disk.names())
         if machine.rotted:
             self.durability.logs[machine.name] = found
         else:
@@ -335,9 +336,10 @@ class WorldObserver:
             return None
 
 
-def _newest_snapshot(names: list[str]) -> int:
-    indices = [name.split("-")[1] for name in names if name.startswith(SNAPSHOT_PREFIX)]
-    return max((int(index) for index in indices if index.isdigit()), default=0)
+def newest_snapshot(names: list[str]) -> int:
+    """Of one that is still being received nobody may say that it is there."""
+    whole = [name for name in names if name.startswith(SNAPSHOT_PREFIX) and not is_temporary_name(name)]
+    return max((int(name.split("-")[1]) for name in whole), default=0)
 
 
 def durable_log(store: Store) -> DurableLog:

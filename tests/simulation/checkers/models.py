@@ -123,7 +123,8 @@ def _apply_to_child(state: Any, kind: str, argument: Any) -> tuple[Any, Any]:
     if kind == "create":
         if found is not None:
             return state, "NodeExists"
-        return (_with(children, name, (argument[1], 0)), number), "created"
+        # The number is the count of all creations, not only of the sequential ones.
+        return (_with(children, name, (argument[1], 0)), number + 1), "created"
     if found is None:
         return state, "NoNode"
     if argument[1] not in (-1, found[1]):

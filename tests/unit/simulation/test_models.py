@@ -35,6 +35,7 @@ GOOD: dict[str, list[Row]] = {
     "a number taken by hand is passed over": [
         *[MADE, ("create", (FIRST, b""), 2, 3, "created"), ("sequential", ("s-", b""), 4, 5, SECOND)],
     ],
+    "all creations are counted": [MADE, X, ("sequential", ("s-", b""), 4, 5, SECOND)],
     "removed when it is empty": [
         *[MADE, X, ("remove", None, 4, 5, "NotEmpty"), ("delete", ("x", 0), 6, 7, "deleted")],
         *[("remove", None, 8, 9, "deleted"), ("make", None, 10, 11, "created")],
