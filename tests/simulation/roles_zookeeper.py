@@ -25,7 +25,10 @@ from tests.support import jute_client as jute
 
 NUMBERED = "/numbered"
 """Under it are sequential keys only."""
-_PARENTS = ("/reg", "/eph", "/multi", NUMBERED)
+_PARENTS = ("/reg", "/eph", "/multi", "/watched", NUMBERED)
+_OWN = ("/watched/a", "/watched/b")
+"""Changed by those who watch, and by nobody else."""
+_WATCHED = (*("/reg/0", "/reg/1", "/reg", "/eph", "/multi/a", "/dir-a", "/dir-a/x"), *_OWN, *_OWN, "/watched")
 _REFUSALS = {
     errors.NoNode.code: "NoNode",
     errors.NodeExists.code: "NodeExists",
@@ -281,12 +284,28 @@ class ZooKeeperWatchUser(ZooKeeperActor):
     async def _watch(self) -> None:
         while not self._over:
             await self._pause(0.08)
-            path = self._chance.choice(("/reg/0", "/reg/1", "/reg/2", "/reg", "/eph", "/multi/a", "/dir-a", "/dir-a/x"))
+            path = self._chance.choice(_WATCHED)
             kind = self._chance.choices(
-                ("data", "exists", "children", "persistent", "recursive", "remove", "check", "move", "away"),
-                (25, 15, 15, 3, 2, 5, 5, 4, 1),
+                ("data", "exists", "children", "persistent", "recursive", "remove", "check", "write", "move", "away"),
+                (25, 15, 15, 3, 2, 5, 5, 20, 6, 2),
             )[0]
-            await self._do(kind, path)
+            if kind == "write":
+                await self._write_and_read()
+            else:
+                await self._do(kind, path)
+
+    async def _write_and_read(self) -> None:
+        """Changes of its own are told before their answers, too."""
+        path = self._chance.choice(_OWN)
+        value = self._load.value(self._who)
+        op, body, records = self._chance.choice(
+            (
+                (zk.CREATE2, jute.create(path, value), True),
+                (zk.SET_DATA, jute.set_data(path, value), True),
+                (zk.DELETE, jute.delete(path), False),
+            )
+        )
+        await self._write(op, body, path, *([self._new_record(f"{path} watched", value)] if records else []))
 
     async def _do(self, kind: str, path: str) -> Any:
         client = self._zk
