@@ -100,6 +100,8 @@ class NodeConfig:
     """Who may do everything, whatever the access control lists say: "user:base64 of a SHA-1"."""
     x509_super: str | None
     """The same for whoever shows a certificate with this subject."""
+    audit: bool
+    """Who is refused what, and who changes permissions, is logged."""
 
     def __init__(
         self,
@@ -133,6 +135,7 @@ class NodeConfig:
         four_letter_words: Iterable[str] | str = DEFAULT_WORDS,
         super_digest: str | None = None,
         x509_super: str | None = None,
+        audit: bool = True,
     ) -> None:
         """Raises ConfigError for text that cannot be read; `check` looks at what the values mean."""
         values: dict[str, Any] = dict(locals())
@@ -318,6 +321,7 @@ _SETTINGS: dict[str, _Parser] = {
     "four_letter_words": lambda name, value: tuple(_names(name, value)),
     "super_digest": _text,
     "x509_super": _text,
+    "audit": _switch,
     **{f"limits.{each.name}": _integer for each in fields(Limits)},
     **{f"timing.{each.name}": _number for each in fields(Timing)},
 }

@@ -93,6 +93,7 @@ class Server:
             connections_max=config.connections_max,
             super_digest=config.super_digest,
             x509_super=config.x509_super,
+            audit=config.audit,
         )
         self.machine = self.requests.machine
         self.replica = Replica(

@@ -188,7 +188,7 @@ def test_what_is_required_and_missing_is_named_with_all_ways_to_give_it(missing:
         ({"data_dirr": "d"}, {}, {}, "data_dirr: is not a setting; did you mean data_dir? (from jkcs.toml)"),
         ({"segment_bytes": 1}, {}, {}, "did you mean limits.segment_bytes?"),
         ({"limits": {"segmentbytes": 1}}, {}, {}, "limits.segmentbytes: is not a setting; did you mean limits.segm"),
-        ({"xyzzy": 1}, {}, {}, "xyzzy: is not a setting; known are admin_from, cluster, connections_max,"),
+        ({"xyzzy": 1}, {}, {}, "xyzzy: is not a setting; known are admin_from, audit, cluster,"),
         ({"limits": 5}, {}, {}, "limits: must be a table [limits] (from jkcs.toml)"),
         ({}, {"JKCS_DATADIR": "d"}, {}, "JKCS_DATADIR: is not a setting; did you mean JKCS_DATA_DIR?"),
         ({}, {}, {"mee": "n1"}, "--mee: is not a setting; did you mean me? (from the flags)"),
