@@ -25,6 +25,8 @@ from tests.support import jute_client as jute
 
 NUMBERED = "/numbered"
 """Under it are sequential keys only."""
+GLANCE_SECONDS = 0.12
+READER_RATE = 0.4
 _PARENTS = ("/reg", "/eph", "/multi", "/watched", NUMBERED)
 _OWN = ("/watched/a", "/watched/b")
 """Changed by those who watch, and by nobody else."""
@@ -195,7 +197,7 @@ class ZooKeeperRegisterUser(ZooKeeperActor):
         while not self._over:
             await self._pause(0.25)
             await self._zk.ready()
-            values: list[bytes] = []
+            values: dict[int, list[bytes]] = {}
             sent: list[tuple[Call, tuple[WriteRecord, ...]]] = []
             committed = self._committed
             moves_at = self._chance.randrange(8) if self._chance.random() < 0.3 else -1
@@ -204,21 +206,22 @@ class ZooKeeperRegisterUser(ZooKeeperActor):
                 if place == moves_at:
                     await anyio.sleep(self._chance.choice((0.0, 0.0005, 0.002, 0.005)))
                     self._load.move(self._process)
-            self._load.pipelined.append((self._who, values))
+            self._load.pipelined += [(self._who, one) for one in values.values()]
             for call, records in sent:
                 await call.done.wait()
                 self._note(call, records, committed)
                 if records and call.answer is not None and not call.answer.error:
                     self._load.numbers.append((call.answer.zxid, call.answer.value[0]))
 
-    def _send_one(self, values: list[bytes]) -> tuple[Call, tuple[WriteRecord, ...]]:
+    def _send_one(self, values: dict[int, list[bytes]]) -> tuple[Call, tuple[WriteRecord, ...]]:
         kind = self._chance.choices(("write", "read", "sync"), (6, 2, 1))[0]
         if kind == "read":
             return self._zk.submit(zk.GET_CHILDREN2, jute.read(NUMBERED), NUMBERED, False), ()
         if kind == "sync":
             return self._zk.submit(zk.SYNC, jute.text("/"), "/"), ()
         value = self._load.value(self._who)
-        values.append(value)
+        # What was lost with one connection says nothing of what went out on the next.
+        values.setdefault(self._zk.connections, []).append(value)
         records = (self._new_record("numbered", value),)
         body = jute.create(f"{NUMBERED}/n-", value, zk.PERSISTENT_SEQUENTIAL)
         return self._zk.submit(zk.CREATE2, body, NUMBERED, None, records), records
@@ -229,10 +232,19 @@ class ZooKeeperEphemeralUser(ZooKeeperActor):
     away for too long, or nearly."""
 
     def actions(self) -> list[Action]:
-        return [self._hold]
+        return [self._hold, self._glance]
+
+    async def _glance(self) -> None:
+        """Read what its own server knows, more often than anybody pings: while it is answered, it holds its keys."""
+        while not self._over:
+            await anyio.sleep(self._chance.expovariate(1.0 / GLANCE_SECONDS))
+            await self._get("/eph", fresh=False)
 
     async def _hold(self) -> None:
         held: list[str] = []
+        if self._chance.random() < READER_RATE:
+            await self._create(held, sequential=False)
+            return  # from now on it only reads
         while not self._over:
             await self._pause(0.15)
             kind = self._chance.choices(

@@ -26,10 +26,12 @@ from tests.simulation.trace import Violation
 from tests.support import jute_client as jute
 
 PING = 1 / 3
-"""Of the session's timeout: so often it pings."""
+"""Of the session's timeout: so often it pings, or, as most clients do, when it has sent nothing else for so long."""
 SILENCE_MAX = 2 / 3
-"""Of the timeout: when no ping that is younger has been answered, the connection is given up. Until then the client
-believes in its session."""
+"""Of the timeout: when no ping that is younger has been answered, or, as with most clients, nothing at all, the
+connection is given up."""
+LATELY = 1 / 4
+"""Of the timeout: a client that counts every answer as a sign believes in its session for so long after each."""
 BEAT = 1 / 20
 """Of the timeout: so often it looks at both."""
 REDIAL_SECONDS = (0.02, 0.3)
@@ -79,13 +81,14 @@ class _Link:
         self.attached = False
         self.confirmed_at = anyio.current_time()
         """When the youngest ping, or the connect request, was sent that was answered; at first, that will be."""
-        self.pinged_at = float("-inf")
+        self.heard_at = self.confirmed_at
+        self.sent_at = self.pinged_at = float("-inf")
         self.given_up = False
 
     def put(self, call: Call, xid: int | None = None) -> None:
         frame = self.wire.request(call.op, call.body, xid)
         call.xid = self.wire.xid if xid is None else xid
-        call.called_at = anyio.current_time()
+        call.called_at = self.sent_at = anyio.current_time()
         self.pending.append(call)
         self.outbox.append((call, frame))
         self.wake.set()
@@ -125,6 +128,10 @@ class ZooKeeperClient:
         self._log = log
         self._verify = verify
         self._see = see
+        self._by_pings = chance.random() < 0.5
+        """It believes in its session by its pings alone, and not by every answer."""
+        self.connections = 0
+        """How many have had the session."""
         self._password = bytes(zk.PASSWORD_BYTES)
         self._xid = 0
         self._link: _Link | None = None
@@ -141,7 +148,9 @@ class ZooKeeperClient:
 
     def is_suspended(self) -> bool:
         """It does not believe in its session, for now or for ever."""
-        return self._link is None or self.lost.is_set()
+        if self._link is None or self.lost.is_set():
+            return True
+        return not self._by_pings and anyio.current_time() - self._link.heard_at > LATELY * self._timeout
 
     # Requests.
 
@@ -243,6 +252,7 @@ class ZooKeeperClient:
         self._timeout = greeting.timeout_ms / 1000
         link.attached = True
         self._link = link
+        self.connections += 1
         lists = self._log.set_again()
         if lists is not None:
             since = self._log.last_zxid
@@ -262,6 +272,7 @@ class ZooKeeperClient:
         call = link.pending.popleft()
         if call.xid != got.xid:
             self._verify(_complain, f"request {got.xid} was answered where {call.xid} was due")
+        link.heard_at = anyio.current_time()
         if call.op == zk.PING:
             link.confirmed_at = max(link.confirmed_at, call.called_at)
         self._verify(self._log.on_answer, call.op, call.path, call.argument, got)
@@ -277,10 +288,12 @@ class ZooKeeperClient:
         """Ping; give the connection up when that is not answered."""
         while True:
             now = anyio.current_time()
-            if link.given_up or now - link.confirmed_at >= SILENCE_MAX * self._timeout:
+            silent_since = link.confirmed_at if self._by_pings else link.heard_at
+            if link.given_up or now - silent_since >= SILENCE_MAX * self._timeout:
                 scope.cancel()
                 return
-            if link.attached and now - link.pinged_at >= PING * self._timeout:
+            quiet_since = link.pinged_at if self._by_pings else link.sent_at
+            if link.attached and now - quiet_since >= PING * self._timeout:
                 link.pinged_at = now
                 link.put(Call(zk.PING, b"", "", None), zk.PING_XID)
             await anyio.sleep(BEAT * self._timeout)
