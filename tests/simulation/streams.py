@@ -10,7 +10,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from typing import Any
-from zlib import crc32
 
 import anyio
 import anyio.lowlevel
@@ -216,8 +215,7 @@ class SimTransport(asyncio.Transport):
     """The server's end."""
 
     def __init__(self, connection: Connection) -> None:
-        peer = address_of(connection.client.name)
-        super().__init__(extra={"peername": (peer, 1), "sockname": (connection.server.name, 1)})
+        super().__init__(extra={"peername": (connection.client.name, 1), "sockname": (connection.server.name, 1)})
         self._connection = connection
         self._protocol: Any = None
         self._reading = True
@@ -325,9 +323,3 @@ class SimTransport(asyncio.Transport):
         if not self._lost:
             self._closing = self._lost = True
             self._protocol.connection_lost(error)
-
-
-def address_of(client: str) -> str:
-    """Where a client seems to come from: each from another address of its server's own machine."""
-    high, low = divmod(crc32(client.encode()) & 0xFFFF, 256)
-    return f"127.1.{high}.{low}"
