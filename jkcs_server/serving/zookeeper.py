@@ -44,7 +44,17 @@ _FAILED = -101
 class ZooKeeperConnection(Endpoint):
     """A connection from its connect request to its end. `session` is 0 until that is answered."""
 
-    __slots__ = ("_buffer", "_knows_read_only", "_needed", "_pending", "_proven", "_told_turn", "lane", "watches")
+    __slots__ = (
+        "_buffer",
+        "_knows_read_only",
+        "_needed",
+        "_pending",
+        "_proven",
+        "_told_round",
+        "_told_turn",
+        "lane",
+        "watches",
+    )
 
     def __init__(self, desk: Desk, sink: Sink) -> None:
         super().__init__(desk, sink)
@@ -59,7 +69,9 @@ class ZooKeeperConnection(Endpoint):
         self._pending: deque[tuple[int, int, Multi | None]] = deque()
         """Xid and operation of the writes on their way, oldest first."""
         self._told_turn = 0
-        """The desk's turn in which the leader was last asked to hear of this session."""
+        """The desk's turn in which the leader was last asked to hear of this session ..."""
+        self._told_round = 0
+        """... and the round that tells it."""
         self.lane = Lane(self)
         self.watches = ZooKeeperWatches(desk.hub, self)
 
@@ -93,9 +105,14 @@ class ZooKeeperConnection(Endpoint):
             return
         if self.session and (turn - self._told_turn) * 1000 >= self.timeout_ms:
             # Every request is a sign of life; a quarter of the timeout may pass until the leader hears of it.
+            if self._told_round > desk.confirmed_round and not self.lane:
+                # It has not heard of the last one, and nothing waits: whoever only reads would be answered for as
+                # long as this server is cut off, and its session would expire while it believes in it.
+                self.close()
+                return
             self._told_turn = turn
             desk.touch(self.session)
-            desk.join_round(self)
+            self._told_round = desk.join_round(self)
         if self._is_waiting and len(buffer) > zk.FRAME_BYTES_MAX:
             self._throttle.pause()
         elif self.lane:
@@ -286,7 +303,8 @@ class ZooKeeperConnection(Endpoint):
             # Answered by the leader's word, so that a client may count on its session from when it sent this.
             self._told_turn = self._desk.turn
             self._desk.touch(self.session)
-            self.lane.round_read(self._desk.join_round(self), (zk.PING_XID, op, ()))
+            self._told_round = self._desk.join_round(self)
+            self.lane.round_read(self._told_round, (zk.PING_XID, op, ()))
         elif op == zk.MULTI:
             multi = Multi(body, REQUEST.size, self.ids)
             self._write(xid, op, multi.command, multi)

@@ -52,6 +52,8 @@ class WriteRecord:
     acknowledged: bool = False
     refused: bool = False
     index: int | None = None
+    latest: int | None = None
+    """If it happened, then not behind this index."""
 
 
 class Load(Protocol):
@@ -63,6 +65,8 @@ class Load(Protocol):
     registers: list[Operation]
     directories: list[Operation]
     writes: list[WriteRecord]
+    pipelined: list[tuple[str, list[bytes]]]
+    numbers: list[tuple[int, str]]
     locks: LockBook
     watch_logs: dict[Process, WatchLog]
     observer: WorldObserver

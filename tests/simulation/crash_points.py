@@ -69,6 +69,8 @@ HOOKS = {
     "snap.install.restore": "replica._on_reset",
     "log.cut": "replica.cut_log",
     "transfer.begin": "replica.hand_over",
+    "session.move.propose": "requests.arrivals.move",
+    "session.moved": "requests.arrivals.on_moved",
 }
 """Name -> the method of a server, looked up anew at each call, that is the step."""
 _OTHER = ("apply", "reply.client")
@@ -80,6 +82,8 @@ AROUND_SNAPSHOTS = tuple(
     if name.startswith(("snap.", "received.", "leftover.", "log.cut", "segment.re", "wal.re", "wal.names", "transfer."))
 )
 """What happens while a server that is far behind is brought back."""
+AROUND_MOVES = tuple(name for name in NAMES if name.startswith("session.move"))
+"""What happens when a client of ZooKeeper's protocol comes back."""
 FIRST_START = tuple(
     name for name in NAMES if name.startswith(("meta.create", "meta.rename", "meta.names", "mark.create", "mark.names"))
 )

@@ -15,6 +15,7 @@ from journal.raft.messages import AppendReply, Message
 from journal.raft.ready import Role
 from journal.replica import Replica
 from journal.storage.metadata import META_NAME, Metadata
+from journal.storage.snapshots import is_temporary_name
 from journal.storage.store import Store
 from journal.values import Configuration, Entry, HardState, Index, NodeId
 from tests.simulation.checkers.answers import AnswerChecker
@@ -25,6 +26,7 @@ from tests.simulation.checkers.raft import Committed, RaftChecker
 from tests.simulation.checkers.recovery import SYNCS_BETWEEN, Owner, RecoveryChecker, torn_copy
 from tests.simulation.checkers.sessions import SessionChecker
 from tests.simulation.checkers.wire import Conversation
+from tests.simulation.checkers.wire_zookeeper import ZooKeeperConversation
 from tests.simulation.crash_points import CrashPoints
 from tests.simulation.edge import machine_before, position_before
 from tests.simulation.loop import SimLoop
@@ -163,7 +165,7 @@ class WorldObserver:
 
         def on_names() -> None:
             log = self.durability.logs[machine.name]
-            log.snapshot = max(log.snapshot, _newest_snapshot(machine.disk.names()))
+            log.snapshot = max(log.snapshot, newest_snapshot(machine.disk.names()))
 
         sync = machine.disk.sync
         syncs = 0
@@ -197,7 +199,7 @@ class WorldObserver:
         view = self._views[machine.name] = CoreView(server.replica)
         self.raft.on_start(machine.name, view)
         found = durable_log(server.store)
-        found.snapshot = _newest_snapshot(machine.disk.names())
+        found.snapshot = newest_snapshot(machine.disk.names())
         if machine.rotted:
             self.durability.logs[machine.name] = found
         else:
@@ -248,9 +250,19 @@ class WorldObserver:
                 self.durability.check_acknowledged_is(sender, message.match, to, leader.term_at(message.match))
 
     def on_connection(self, connection: Connection) -> None:
-        talk = Conversation(f"{connection.client.name} at {connection.server.name}", self.ghost)
-        connection.on_sent = talk.on_sent
-        connection.on_written = lambda data: self._safely(lambda: talk.on_written(data))
+        who = f"{connection.client.name} at {connection.server.name}"
+        talk: Conversation | ZooKeeperConversation | None = None
+
+        def on_sent(data: bytes) -> None:
+            nonlocal talk
+            if talk is None:
+                # By its first byte, as the server tells them apart.
+                talk = Conversation(who, self.ghost) if data[0] else ZooKeeperConversation(who, self.ghost)
+            talk.on_sent(data)
+
+        connection.on_sent = on_sent
+        # A server says nothing before it was spoken to, but for a refusal.
+        connection.on_written = lambda data: talk and self._safely(lambda: talk.on_written(data))
 
     def _check_office(self, machine: Machine, view: CoreView) -> None:
         assert machine.server is not None and machine.process is not None
@@ -324,9 +336,10 @@ class WorldObserver:
             return None
 
 
-def _newest_snapshot(names: list[str]) -> int:
-    indices = [name.split("-")[1] for name in names if name.startswith(SNAPSHOT_PREFIX)]
-    return max((int(index) for index in indices if index.isdigit()), default=0)
+def newest_snapshot(names: list[str]) -> int:
+    """Of one that is still being received nobody may say that it is there."""
+    whole = [name for name in names if name.startswith(SNAPSHOT_PREFIX) and not is_temporary_name(name)]
+    return max((int(name.split("-")[1]) for name in whole), default=0)
 
 
 def durable_log(store: Store) -> DurableLog:

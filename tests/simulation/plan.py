@@ -12,7 +12,7 @@ from math import gcd
 
 from journal.limits import Limits, Timing
 from tests.simulation.chance import Chance
-from tests.simulation.crash_points import AROUND_SNAPSHOTS, NAMES
+from tests.simulation.crash_points import AROUND_MOVES, AROUND_SNAPSHOTS, NAMES
 from tests.simulation.edge import EDGES
 
 SERVERS = (3, 3, 3, 3, 3, 3, 3, 5, 1)
@@ -52,6 +52,9 @@ ROLES = (
 )
 """What the clients do, one each."""
 FAR_BEHIND_ROLES = ("registers",) * 4 + ("reader", "watcher", "watcher", "tree", "locker", "sleeper")
+ZOOKEEPER_ROLES = ("zookeeper registers", "zookeeper ephemerals", "zookeeper watcher")
+"""Some seeds have one or two of these clients besides, which speak the other protocol."""
+ZOOKEEPER_RATE = 0.35
 CODEC_EVERY = 10
 """One seed in so many lets servers talk through the production codec."""
 CORE_EVERY = 3
@@ -193,7 +196,7 @@ def draw(seed: int, narrowing: Narrowing = NOTHING_TAKEN) -> Plan:
         servers=servers if narrowing.servers is None else narrowing.servers,
         faults=tuple(sorted(kept)),
         drawn=tuple(sorted(drawn)),
-        roles=_roles(far_behind) if narrowing.roles is None else narrowing.roles,
+        roles=_roles(seed, far_behind) if narrowing.roles is None else narrowing.roles,
         far_behind=far_behind,
         edge=EDGES[seed // EDGE_EVERY % len(EDGES)] if seed % EDGE_EVERY == EDGE_AT else 0,
         agenda=_draw_agenda(seed, far_behind),
@@ -227,13 +230,26 @@ def draw(seed: int, narrowing: Narrowing = NOTHING_TAKEN) -> Plan:
     return plan
 
 
-def _roles(far_behind: bool) -> tuple[str, ...]:
-    return FAR_BEHIND_ROLES if far_behind else ROLES
+def _roles(seed: int, far_behind: bool) -> tuple[str, ...]:
+    return (FAR_BEHIND_ROLES if far_behind else ROLES) + _draw_zookeeper_roles(seed)
+
+
+def _draw_zookeeper_roles(seed: int) -> tuple[str, ...]:
+    chance = Chance(seed).stream("draw zookeeper")
+    if chance.random() >= ZOOKEEPER_RATE:
+        return ()
+    return tuple(chance.sample(ZOOKEEPER_ROLES, chance.randint(1, 2)))
 
 
 def _draw_agenda(seed: int, far_behind: bool) -> tuple[str, ...]:
-    """Some names of all, one after another from seed to seed, so that every one has its turn."""
-    names = AROUND_SNAPSHOTS if far_behind else NAMES
+    """Some names of all, one after another from seed to seed, so that every one has its turn; and those that only
+    clients of ZooKeeper's protocol lead to, where there are some."""
+    names = AROUND_SNAPSHOTS if far_behind else tuple(name for name in NAMES if name not in AROUND_MOVES)
+    moves = AROUND_MOVES if not far_behind and _draw_zookeeper_roles(seed) else ()
+    return _draw_names(seed, names, far_behind) + moves
+
+
+def _draw_names(seed: int, names: tuple[str, ...], far_behind: bool) -> tuple[str, ...]:
     # Those of one seed lie far apart: a server that is ended at each step of a row never gets to its end.
     stride = next(step for step in range(len(names) // AGENDA + 1, len(names)) if gcd(step, len(names)) == 1)
     first = seed // FAR_BEHIND_EVERY if far_behind else seed

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
-from jkcs_server.tree.commands import EXPIRE
+from jkcs_server.tree.commands import EXPIRE, MOVE, MOVE_SERIALS
 from jkcs_server.tree.machine import TreeMachine
 from journal.raft.messages import (
     Append,
@@ -102,6 +102,15 @@ STATES = {
     "lock wait given up": "",
     "lock lost": "while it was held",
     "fenced write refused": "by its guard",
+    # Clients of ZooKeeper's protocol.
+    "zookeeper session moved": "its client came back",
+    "zookeeper session moved away": "from a server that still had its connection",
+    "zookeeper session moved twice": "by one command that was proposed twice",
+    "zookeeper session gone on return": "it had expired meanwhile",
+    "zookeeper write lost with its connection": "may have happened",
+    "zookeeper write void behind a move": "it came too late",
+    "watches set again": "on a new connection",
+    "event told on return": "it happened while the client was away",
 }
 """Name -> what it means. A long run that misses one of them has a hole."""
 
@@ -123,6 +132,8 @@ class Reach:
         """Snapshot and highest offset sent."""
         self._attached: dict[int, NodeId] = {}
         """Where each session was last."""
+        self._void: dict[int, range] = {}
+        """The serials that the last move of each session has passed over."""
 
     def see(self, state: str) -> None:
         """The run is in one of `STATES`."""
@@ -329,6 +340,15 @@ class Reach:
                 self.see("session attached elsewhere")
             self._attached[session] = node
 
+        def on_moved(session: int, nonce: bytes) -> None:
+            owner = requests.arrivals.owner_of(session)
+            if nonce in requests.arrivals._moving:
+                self.see("zookeeper session moved")
+            elif owner is not None and owner.nonce == nonce:
+                self.see("zookeeper session moved twice")
+            elif owner is not None:
+                self.see("zookeeper session moved away")
+
         def cut_log(index: int) -> None:
             if index > server.store.start.index:
                 self.see("log cut")
@@ -337,6 +357,7 @@ class Reach:
         _before(requests, "_propose_all_again", propose_all_again)
         _before(requests, "on_restored", on_restored)
         _before(requests.arrivals, "_attach_now", attach_now)
+        _before(requests.arrivals, "on_moved", on_moved)
         _before(replica._reading, "give_up", read_lost)
         _before(replica, "cut_log", cut_log)
         install = replica.install
@@ -366,6 +387,10 @@ class Reach:
                 self._attached[entry.first + offset] = node
             elif session is None:
                 self.see("write of an ended session")
+            elif op == MOVE:
+                self._void[session_id] = range(session.serial + 1, session.serial + MOVE_SERIALS + 1)
+            elif serial in self._void.get(session_id, ()):
+                self.see("zookeeper write void behind a move")
             elif serial <= session.serial:
                 self.see("duplicate write answered from memory")
 

@@ -9,24 +9,35 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import anyio
 
 from jkcs_client import connect
+from jkcs_client.address import parse
 from jkcs_client.protocol.errors import ClientClosed, RetryableError, SessionExpired
 from tests.simulation.actors import Actor, WriteRecord
 from tests.simulation.checkers.linearizability import Operation
 from tests.simulation.checkers.locks import LockBook, check_fenced_writes, check_no_orphans
 from tests.simulation.checkers.models import check_full
 from tests.simulation.checkers.watches import WatchLog
+from tests.simulation.checkers.zookeeper import SessionLog
 from tests.simulation.loop import Process
 from tests.simulation.observer import WorldObserver
 from tests.simulation.roles_keys import DirectoryUser, Quitter, Reader, RegisterUser, Sleeper, TreeUser
 from tests.simulation.roles_locks import ALL_LOCKS, LockUser, RecklessUser, fenced_key
 from tests.simulation.roles_watches import WatchUser
+from tests.simulation.roles_zookeeper import (
+    NUMBERED,
+    ZooKeeperActor,
+    ZooKeeperEphemeralUser,
+    ZooKeeperRegisterUser,
+    ZooKeeperWatchUser,
+)
 from tests.simulation.trace import Violation
 from tests.simulation.world import World
+from tests.simulation.zookeeper_client import ZooKeeperClient, open_session
 
 ROLES: dict[str, type[Actor]] = {
     "registers": RegisterUser,
@@ -38,6 +49,9 @@ ROLES: dict[str, type[Actor]] = {
     "reckless": RecklessUser,
     "quitter": Quitter,
     "sleeper": Sleeper,
+    "zookeeper registers": ZooKeeperRegisterUser,
+    "zookeeper ephemerals": ZooKeeperEphemeralUser,
+    "zookeeper watcher": ZooKeeperWatchUser,
 }
 """By the names in a plan."""
 RESTART_SECONDS_MEAN = 0.5
@@ -57,6 +71,10 @@ class Workload:
         self.registers: list[Operation] = []
         self.directories: list[Operation] = []
         self.writes: list[WriteRecord] = []
+        self.pipelined: list[tuple[str, list[bytes]]] = []
+        """Values of writes that went out one behind the other, and who sent them."""
+        self.numbers: list[tuple[int, str]] = []
+        """Index and name of sequential keys, all under `NUMBERED`."""
         self.locks = LockBook()
         self.calls = 0
         self.watch_logs: dict[Process, WatchLog] = {}
@@ -104,11 +122,19 @@ class Workload:
         answers = self.observer.answers
         for write in self.writes:
             answers.check_write(
-                write.what, write.value, acknowledged=write.acknowledged, refused=write.refused, index=write.index
+                write.what,
+                write.value,
+                acknowledged=write.acknowledged,
+                refused=write.refused,
+                index=write.index,
+                latest=write.latest,
             )
             if write.acknowledged:
                 (index,) = ghost.ok_writes[write.value]
                 answers.check_session(write.what, index, sessions.end_of(write.session))
+        for who, values in self.pipelined:
+            answers.check_pipelined(who, values)
+        answers.check_numbers(NUMBERED, self.numbers)
         if search:
             check_full(self.registers, self.directories)
         for path in ALL_LOCKS:
@@ -136,17 +162,10 @@ class Workload:
         while not self.stopping:
             timeout = chance.choice((1.0, 2.0, 4.0))
             try:
-                async with connect(
-                    self._world.url,
-                    session_timeout=timeout,
-                    request_timeout=chance.choice((1.0, 3.0, 10.0)),
-                    dialer=self._world.dialer(process),
-                    random=random.Random(chance.random()),
-                ) as client:
+                async with self._session(process, role, timeout, chance) as client:
                     self._world.trace.add(process.name, f"has session {client.session_id}")
-                    self.verify(
-                        self.observer.sessions.on_session, client.session_id, process, client.lost.is_set, timeout
-                    )
+                    is_lost = client.is_suspended if isinstance(client, ZooKeeperClient) else client.lost.is_set
+                    self.verify(self.observer.sessions.on_session, client.session_id, process, is_lost, timeout)
                     await role(self, client, process, chance).act()
             except (RetryableError, SessionExpired, ClientClosed) as error:
                 self._world.trace.add(process.name, f"starts over: {type(error).__name__}")
@@ -154,6 +173,24 @@ class Workload:
                     self.see("client lost its session")
                 await anyio.sleep(chance.uniform(0.1, 0.5))
         self._running.pop(process, None)
+
+    def _session(
+        self, process: Process, role: type[Actor], timeout: float, chance: random.Random
+    ) -> AbstractAsyncContextManager[Any]:
+        """A new session, of the protocol that the role speaks."""
+        dialer = self._world.dialer(process)
+        if issubclass(role, ZooKeeperActor):
+            log = SessionLog(process.name, self.observer.ghost, self.observer.answers)
+            servers = parse(self._world.url).addresses
+            own = random.Random(chance.random())
+            return open_session(ZooKeeperClient(dialer, servers, timeout, own, log, self.verify, self.see))
+        return connect(
+            self._world.url,
+            session_timeout=timeout,
+            request_timeout=chance.choice((1.0, 3.0, 10.0)),
+            dialer=dialer,
+            random=random.Random(chance.random()),
+        )
 
     # What the actors write down.
 

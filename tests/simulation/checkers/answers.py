@@ -61,8 +61,18 @@ class AnswerChecker:
 
     # Writes.
 
-    def check_write(self, what: str, value: bytes, *, acknowledged: bool, refused: bool, index: int | None) -> None:
-        """An acknowledged write is in the log once, a refused one never, one without an answer at most once."""
+    def check_write(
+        self,
+        what: str,
+        value: bytes,
+        *,
+        acknowledged: bool,
+        refused: bool,
+        index: int | None,
+        latest: int | None = None,
+    ) -> None:
+        """An acknowledged write is in the log once, a refused one never, one without an answer at most once, and not
+        behind `latest`."""
         found = self._ghost.ok_writes.get(value, [])
         if acknowledged and not found:
             raise Violation("I12", f"{what} was acknowledged, and is not in the log")
@@ -72,6 +82,22 @@ class AnswerChecker:
             raise Violation("I16", f"{what} was applied {len(found)} times, at {found}")
         if acknowledged and index is not None and found != [index]:
             raise Violation("I12", f"{what} was acknowledged at index {index}, and happened at {found}")
+        if latest is not None and found and found[0] > latest:
+            raise Violation("S6", f"{what} was given up by {latest}, and happened at {found}")
+
+    def check_pipelined(self, what: str, values: list[bytes]) -> None:
+        """Writes that nothing can refuse, sent one behind the other: all happen in that order, or the first ones do
+        (S6)."""
+        found = [self._ghost.ok_writes.get(value, []) for value in values]
+        there = [indices[0] for indices in found if indices]
+        if not all(found[: len(there)]) or there != sorted(set(there)):
+            raise Violation("S6", f"{what} sent writes that happened at {found}")
+
+    def check_numbers(self, what: str, names: list[tuple[int, str]]) -> None:
+        """Sequential keys under one parent, by the index at which each was made: their names rise."""
+        told = [name for _, name in sorted(names)]
+        if told != sorted(set(told)):
+            raise Violation("S6", f"{what} were created in this order: {told}")
 
     def check_time(self, what: str, index: int, committed_at_call: int, committed_at_return: int) -> None:
         """A write happens between its call and its answer: behind all that was acknowledged before it (I14),

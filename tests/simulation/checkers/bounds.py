@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from jkcs_client.protocol.messages import REQUESTS_IN_FLIGHT_MAX
 from jkcs_server.server import Server
-from jkcs_server.serving.native import NativeConnection
+from jkcs_server.serving.endpoint import Endpoint
 from jkcs_server.tree.sessions import REPLIES_KEPT_MAX
 from journal.limits import Limits, Timing
 from journal.values import NodeId
@@ -58,7 +58,7 @@ def check_owners(node: NodeId, server: Server) -> None:
         if session and session in server.machine.sessions and owners.get(session) is not connection:
             raise Violation("S1", f"{node}: session {session} is served on a connection that does not own it")
     for session, owner in owners.items():
-        if isinstance(owner, NativeConnection) and (owner.closed or owner.session != session):
+        if isinstance(owner, Endpoint) and (owner.closed or owner.session != session):
             raise Violation("S1", f"{node}: session {session} is owned by a connection that is closed, or another's")
 
 

@@ -10,6 +10,7 @@ from journal.values import Configuration, HardState, Index, NodeId, Term
 from tests.simulation.checkers.durability import DurabilityChecker, DurableLog
 from tests.simulation.checkers.quorums import is_quorum, quorums_meet
 from tests.simulation.checkers.raft import Committed
+from tests.simulation.observer import newest_snapshot
 from tests.simulation.trace import Violation
 
 A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
@@ -149,3 +150,12 @@ def test_quorums_agree_with_the_products_own(size: int) -> None:
             nodes = {node for at, node in enumerate(voters) if number >> at & 1}
             assert is_quorum(configuration, nodes) is has_quorum(configuration, nodes.__contains__)
     assert quorums_meet(Configuration(voters), Configuration(voters))
+
+
+def test_snapshot_counts_when_it_is_whole() -> None:
+    """Half of a received one vouches for nothing: a start goes on from the one before it."""
+    names = ["log-00000000000000000001", "snap-00000000000000000055-00000000000000000017"]
+    assert newest_snapshot(names) == 55
+    assert newest_snapshot([*names, "snap-00000000000000000087-00000000000000000024.70b52e8dcf5e8469.received"]) == 55
+    assert newest_snapshot([*names, "snap-00000000000000000087-00000000000000000024.new"]) == 55
+    assert newest_snapshot([]) == 0

@@ -256,6 +256,29 @@ def test_any_request_is_a_sign_of_life_once_in_a_quarter_of_the_timeout() -> Non
     assert desk.touched == [1]
 
 
+def test_a_busy_reader_is_sent_away_when_the_leader_does_not_hear_of_it() -> None:
+    """A server that is cut off could answer its reads for ever, and its session, in which it still believes, would
+    expire."""
+    desk, client = connected()
+    desk.turn += 10
+    client.ask(zk.EXISTS, jute.read("/"))  # the leader is to be told, in a round that does not come to its end
+    desk.turn += 9
+    client.ask(zk.EXISTS, jute.read("/"))
+    assert not client.closed and len(client.take()) == 2
+    desk.turn += 1
+    client.ask(zk.EXISTS, jute.read("/"))
+    assert client.closed
+
+
+def test_a_busy_reader_stays_when_the_leader_hears_of_it() -> None:
+    desk, client = connected()
+    for _ in range(5):
+        desk.turn += 10
+        client.call(zk.EXISTS, jute.read("/"))
+        desk.confirm()
+    assert not client.closed
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
 def test_bytes_may_come_in_any_pieces(size: int) -> None:
     """Whole, one at a time, and with the next request's beginning behind."""
