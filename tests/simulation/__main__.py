@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from tests.simulation.plan import ALL_FAULTS, ROLES, Narrowing, numbers_in
+from tests.simulation.plan import ALL_FAULTS, RARE_ROLES, ROLES, Narrowing, numbers_in
 from tests.simulation.report import Summary, describe, explain, replay
 from tests.simulation.run import Outcome, run_seed
 from tests.simulation.shrink import shrink
@@ -87,7 +87,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--faults", type=_names(ALL_FAULTS), metavar="NAME,...", help=f"only these: {', '.join(ALL_FAULTS)}"
     )
     less.add_argument("--skip-events", type=_numbers, metavar="N,A-B,...", help="without these fault events")
-    less.add_argument("--roles", type=_names(ROLES), metavar="NAME,...", help="clients, one for each role named")
+    less.add_argument(
+        "--roles", type=_names(ROLES + RARE_ROLES), metavar="NAME,...", help="clients, one for each role named"
+    )
     less.add_argument("--servers", type=int, choices=(1, 3, 5), help="so many servers")
     less.add_argument("--seconds", type=float, help="seconds of chaos")
     options = parser.parse_args(arguments)

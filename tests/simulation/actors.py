@@ -68,6 +68,8 @@ class Load(Protocol):
     observer: WorldObserver
     history_events: int
     write_bytes: tuple[int, ...]
+    clocks_agree: bool
+    """Nothing happens to any clock in this run."""
 
     def now(self) -> float: ...
 
@@ -106,6 +108,11 @@ class Actor:
         self._session = client.session_id
         self._seen = 0
         """The highest index that this session has been shown."""
+
+    @classmethod
+    def credentials(cls, who: str) -> tuple[tuple[str, str], ...]:
+        """What a client of this name proves itself with in each of its sessions."""
+        return ()
 
     def actions(self) -> list[Call]:
         """What is done at the same time, until the run or the session ends."""

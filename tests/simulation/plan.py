@@ -52,6 +52,9 @@ ROLES = (
 )
 """What the clients do, one each."""
 FAR_BEHIND_ROLES = ("registers",) * 4 + ("reader", "watcher", "watcher", "tree", "locker", "sleeper")
+RARE_ROLES = ("owner", "owner", "stranger", "lifetimes", "lifetimes", "quotas")
+"""What more clients do in a part of all seeds: permissions, lifetimes, quotas."""
+RARE_RATE = 0.35
 CODEC_EVERY = 10
 """One seed in so many lets servers talk through the production codec."""
 CORE_EVERY = 3
@@ -193,7 +196,7 @@ def draw(seed: int, narrowing: Narrowing = NOTHING_TAKEN) -> Plan:
         servers=servers if narrowing.servers is None else narrowing.servers,
         faults=tuple(sorted(kept)),
         drawn=tuple(sorted(drawn)),
-        roles=_roles(far_behind) if narrowing.roles is None else narrowing.roles,
+        roles=_roles(seed, far_behind) if narrowing.roles is None else narrowing.roles,
         far_behind=far_behind,
         edge=EDGES[seed // EDGE_EVERY % len(EDGES)] if seed % EDGE_EVERY == EDGE_AT else 0,
         agenda=_draw_agenda(seed, far_behind),
@@ -227,8 +230,10 @@ def draw(seed: int, narrowing: Narrowing = NOTHING_TAKEN) -> Plan:
     return plan
 
 
-def _roles(far_behind: bool) -> tuple[str, ...]:
-    return FAR_BEHIND_ROLES if far_behind else ROLES
+def _roles(seed: int, far_behind: bool) -> tuple[str, ...]:
+    usual = FAR_BEHIND_ROLES if far_behind else ROLES
+    # By a stream of their own, and behind the others: those keep their numbers, and what they draw.
+    return usual + RARE_ROLES if Chance(seed).stream("rare roles").random() < RARE_RATE else usual
 
 
 def _draw_agenda(seed: int, far_behind: bool) -> tuple[str, ...]:

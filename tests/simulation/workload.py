@@ -22,8 +22,11 @@ from tests.simulation.checkers.models import check_full
 from tests.simulation.checkers.watches import WatchLog
 from tests.simulation.loop import Process
 from tests.simulation.observer import WorldObserver
+from tests.simulation.plan import CLOCK_FAULTS
 from tests.simulation.roles_keys import DirectoryUser, Quitter, Reader, RegisterUser, Sleeper, TreeUser
+from tests.simulation.roles_lifetimes import LifetimeUser, QuotaUser
 from tests.simulation.roles_locks import ALL_LOCKS, LockUser, RecklessUser, fenced_key
+from tests.simulation.roles_rights import Owner, Stranger
 from tests.simulation.roles_watches import WatchUser
 from tests.simulation.trace import Violation
 from tests.simulation.world import World
@@ -38,6 +41,10 @@ ROLES: dict[str, type[Actor]] = {
     "reckless": RecklessUser,
     "quitter": Quitter,
     "sleeper": Sleeper,
+    "owner": Owner,
+    "stranger": Stranger,
+    "lifetimes": LifetimeUser,
+    "quotas": QuotaUser,
 }
 """By the names in a plan."""
 RESTART_SECONDS_MEAN = 0.5
@@ -63,6 +70,7 @@ class Workload:
         """The recursive watch of each client that has one now."""
         self.history_events = world.plan.history_events
         self.write_bytes = world.plan.write_bytes
+        self.clocks_agree = not set(CLOCK_FAULTS) & set(world.plan.faults)
 
     @property
     def stopping(self) -> bool:
@@ -142,6 +150,7 @@ class Workload:
                     request_timeout=chance.choice((1.0, 3.0, 10.0)),
                     dialer=self._world.dialer(process),
                     random=random.Random(chance.random()),
+                    auth=role.credentials(process.name),
                 ) as client:
                     self._world.trace.add(process.name, f"has session {client.session_id}")
                     self.verify(

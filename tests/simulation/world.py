@@ -205,12 +205,16 @@ class World:
             machine.workers[1],
             machine.network,
             self.chance.stream(f"raft/{stream}"),
-            lambda: WALL_START_MS + int(self.loop.now * 1000) + machine.wall_skew_ms,
+            lambda: self.wall_ms(machine),
             entropy.randbytes,
         )
         server = Server(self._config(machine), edges)
         server.on_failed = lambda error: self._on_failed(machine, error)
         return server
+
+    def wall_ms(self, machine: Machine) -> int:
+        """What a machine's clock shows."""
+        return WALL_START_MS + int(self.loop.now * 1000) + machine.wall_skew_ms
 
     def _config(self, machine: Machine) -> NodeConfig:
         return NodeConfig(

@@ -45,7 +45,7 @@ class QuotaChecker:
 def check_books(node: str, tree: KeyTree) -> None:
     """A server's lists and counters are what its keys make of them (L1, Q2)."""
     expected = {path: key.ttl for path, key in tree.nodes.items() if key.ttl}
-    listed = {path: CONTAINER for path in tree.containers} | {path: 1 for path in tree.ttls}
+    listed = dict.fromkeys(tree.containers, CONTAINER) | dict.fromkeys(tree.ttls, 1)
     if {path: min(ttl, 1) for path, ttl in expected.items()} != listed:
         raise Violation("L1", f"{node} has keys that go by themselves {expected}, and looks after {sorted(listed)}")
     for path in tree.nodes:
