@@ -59,6 +59,8 @@ class RightsUser(Actor):
         """Who it surely is to every server ..."""
         self._perhaps = self._ids
         """... and who it may be: an answer was lost."""
+        self._aversions = dict.fromkeys(KEYS, -1)
+        """How often each list had been changed when it was last read; -1: not known."""
         self._doings: dict[str, tuple[int, Callable[[str], Any]]] = {
             "get": (20, self._get),
             "acl": (8, self._get_list),
@@ -110,22 +112,22 @@ class RightsUser(Actor):
         except (NoNode, *GONE):
             return
 
-    async def _get_list(self, key: str) -> int:
-        """Read and judge a list; how often it has been changed."""
+    async def _get_list(self, key: str) -> None:
+        """Read and judge a list."""
         committed = self._committed
         try:
             entries, stat = await self._client.get_acl(key)
         except NoAuth as error:
             self._judge_read("get_acl", READ | ADMINISTER, key, error.index or 0, refused=True)
-            return -1
+            return
         except (NoNode, *GONE):
-            return -1
+            return
         self._check_index(key, stat.index, at_least=committed)
         self._judge_read("get_acl", READ | ADMINISTER, key, stat.index, refused=False)
         # Where it may be somebody or not, it may see hashes or not.
         if self._ids == self._perhaps:
             self._load.verify(check_list, self._annals, self._who, key, stat.index, entries, stat.aversion, self._ids)
-        return stat.aversion
+        self._aversions[key] = stat.aversion
 
     def _judge_read(self, what: str, permission: int, key: str, index: int, *, refused: bool) -> None:
         if refused:
@@ -155,8 +157,9 @@ class RightsUser(Actor):
 
     async def _set_list(self, key: str) -> None:
         """Change a list, mostly only if nobody else has meanwhile."""
-        wanted = await self._get_list(key) if self._chance.random() < 0.8 else -1
-        await self._pause(0.05)
+        if self._chance.random() < 0.5:
+            await self._get_list(key)
+        wanted = self._aversions[key] if self._chance.random() < 0.9 else -1
         acl = self._draw_list()
         await self._write("set_acl", ADMINISTER, key, key, lambda: self._client.set_acl(key, acl, wanted))
 
