@@ -44,10 +44,11 @@ class QuotaChecker:
 
 def check_books(node: str, tree: KeyTree) -> None:
     """A server's lists and counters are what its keys make of them (L1, Q2)."""
-    expected = {path: key.ttl for path, key in tree.nodes.items() if key.ttl}
-    listed = dict.fromkeys(tree.containers, CONTAINER) | dict.fromkeys(tree.ttls, 1)
-    if {path: min(ttl, 1) for path, ttl in expected.items()} != listed:
-        raise Violation("L1", f"{node} has keys that go by themselves {expected}, and looks after {sorted(listed)}")
+    containers = sorted(path for path, key in tree.nodes.items() if key.ttl == CONTAINER)
+    mortals = sorted(path for path, key in tree.nodes.items() if key.ttl > 0)
+    listed = (sorted(tree.containers), sorted(tree.ttls))
+    if listed != (containers, mortals):
+        raise Violation("L1", f"{node} has the containers and keys with a ttl {containers}, {mortals}, not {listed}")
     for path in tree.nodes:
         if path.startswith(_ROOT) and path.endswith(_LIMITS) and path != _ROOT + _LIMITS:
             _check_counter(node, tree, path[len(_ROOT) : -len(_LIMITS)])
