@@ -70,6 +70,8 @@ class Snapshotting:
         """When this process took or installed its newest snapshot, or began without one of its own."""
         self._recovering = Recovering(replica, worker, min(limits.snapshot_chunk_bytes, limits.record_bytes_max))
         self._taking = False
+        self._doubted: set[SnapshotMeta] = set()
+        """Those that are being read again because a peer found them damaged."""
         self._sendings: dict[NodeId, _Sending] = {}
         self._receiver: SnapshotReceiver | None = None
         self._receiving: SnapshotMeta | None = None
@@ -307,6 +309,9 @@ class Snapshotting:
             return
         if reply.installed:
             del self._sendings[peer]
+        elif reply.damaged:
+            sending.sent = sending.confirmed = 0
+            self._look_again(sending.meta)
         elif (sending.confirmed < reply.offset or not sending.answered) and reply.offset <= sending.meta.size:
             # The first answer counts as it is: a peer that was restarted has less than it had confirmed.
             sending.sent = max(sending.sent, reply.offset) if sending.answered else reply.offset
@@ -369,6 +374,24 @@ class Snapshotting:
                 self._read_next(peer, sending)
         self._arm()
 
+    def _look_again(self, meta: SnapshotMeta) -> None:
+        """What a peer received was damaged: it may have rotted here, and would be sent for ever."""
+        if meta not in self._doubted:
+            self._doubted.add(meta)
+            self._worker.submit(
+                lambda: self._store.snapshots.look_again(meta), lambda rot, error: self._looked(meta, rot)
+            )
+
+    def _looked(self, meta: SnapshotMeta, rot: CorruptRecord | None) -> None:
+        self._doubted.discard(meta)
+        if rot is None or self._stopped:
+            return
+        logger.critical("damage found: %s", rot)
+        for peer, sending in list(self._sendings.items()):
+            if sending.meta == meta:
+                del self._sendings[peer]  # the core asks for it again, and `send_to` finds a better one
+        self._replica.take_snapshot()
+
     # Receiving.
 
     def on_chunk(self, leader: NodeId, chunk: SnapshotChunk) -> None:
@@ -400,6 +423,8 @@ class Snapshotting:
             # What the leader sent does not match its own digest: drop it, it will come again.
             logger.warning("snapshot %d from %s is damaged: %s", meta.position.index, leader, error)
             self._forget_receiver(receiver)
+            reply = SnapshotReply(self._replica.core.term, meta.position.index, 0, damaged=True)
+            self._replica.send(leader, reply)
             return
         if isinstance(error, DiskFull):
             # Not answered, so the leader sends it again, until there is room.

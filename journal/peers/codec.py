@@ -212,7 +212,11 @@ _TYPES: tuple[_Type, ...] = (
         bulk="data",
         build=_build_chunk,
     ),
-    _type(11, SnapshotReply, {"term": _NUMBER, "index": _NUMBER, "offset": _NUMBER, "installed": _FLAG}),
+    _type(
+        11,
+        SnapshotReply,
+        {"term": _NUMBER, "index": _NUMBER, "offset": _NUMBER, "installed": _FLAG, "damaged": _FLAG},
+    ),
     _type(
         12,
         Proposal,

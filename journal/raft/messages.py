@@ -134,6 +134,8 @@ class SnapshotReply:
     offset: int
     """Bytes the receiver has in order; equal to the size once it is installed."""
     installed: bool = False
+    damaged: bool = False
+    """What was received is not what its own checksums say; it was thrown away."""
 
 
 @dataclass(slots=True)

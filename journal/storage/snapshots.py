@@ -136,6 +136,16 @@ class SnapshotStore:
             self._verified.discard(snapshot_name(meta.position))
             self._drop(meta)
 
+    def look_again(self, meta: SnapshotMeta) -> CorruptRecord | None:
+        """Read every byte from the disk itself; what has rotted is distrusted. Raises FileNotFoundError."""
+        try:
+            for _ in self.chunks_from_disk(meta):
+                pass
+        except CorruptRecord as error:
+            self.distrust(meta)
+            return error
+        return None
+
     def prune(self, keep: int) -> SnapshotMeta | None:
         """Remove all but the `keep` newest that are good to the last byte (R10). Returns the oldest kept."""
         assert keep > 0, keep

@@ -14,7 +14,7 @@ from tests.simulation.trace import Violation
 
 ABSENT = None
 """The state of a key that does not exist. Of a register: (value, version). Of a directory: (children, number of the
-next sequential child), where children are (name, value, version), sorted."""
+next sequential child, for which every creation counts), where children are (name, value, version), sorted."""
 OPERATIONS_MAX = 2_000
 """Of one register or directory; more would not be decided in useful time."""
 
@@ -123,7 +123,7 @@ def _apply_to_child(state: Any, kind: str, argument: Any) -> tuple[Any, Any]:
     if kind == "create":
         if found is not None:
             return state, "NodeExists"
-        return (_with(children, name, (argument[1], 0)), number), "created"
+        return (_with(children, name, (argument[1], 0)), number + 1), "created"
     if found is None:
         return state, "NoNode"
     if argument[1] not in (-1, found[1]):

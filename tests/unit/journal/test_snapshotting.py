@@ -317,6 +317,18 @@ def test_a_part_that_rots_before_it_is_complete_is_received_anew(cluster: Replic
     cluster.until(lambda: settled(cluster))
 
 
+@pytest.mark.parametrize("rotten", [1, 2])
+def test_a_snapshot_that_rots_under_its_sender_is_not_sent_for_ever(cluster: Replicas, rotten: int) -> None:
+    """What no receiver can install is looked at again: then an older one serves, or a new one is taken."""
+    writer = Writer(cluster)
+    behind = lag_behind(cluster, writer)
+    leader = cluster.leader()
+    for meta in leader.live.snapshots.metas()[:rotten]:
+        leader.disk.poke(snapshot_name(meta.position), 20_000, bytes(range(100)))
+    cluster.start(behind.name)
+    cluster.until(lambda: settled(cluster))
+
+
 # Going back.
 
 

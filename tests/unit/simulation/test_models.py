@@ -35,6 +35,7 @@ GOOD: dict[str, list[Row]] = {
     "a number taken by hand is passed over": [
         *[MADE, ("create", (FIRST, b""), 2, 3, "created"), ("sequential", ("s-", b""), 4, 5, SECOND)],
     ],
+    "every creation counts": [MADE, X, ("sequential", ("s-", b""), 4, 5, SECOND)],
     "removed when it is empty": [
         *[MADE, X, ("remove", None, 4, 5, "NotEmpty"), ("delete", ("x", 0), 6, 7, "deleted")],
         *[("remove", None, 8, 9, "deleted"), ("make", None, 10, 11, "created")],
@@ -58,6 +59,7 @@ BAD: dict[str, list[Row]] = {
     "deleted child listed": [MADE, X, ("delete", ("x", -1), 4, 5, "deleted"), ("children", None, 6, 7, ("x",))],
     "child of nobody": [X],
     "same number twice": [MADE, ("sequential", ("s-", b""), 2, 3, FIRST), ("sequential", ("s-", b""), 4, 5, FIRST)],
+    "number as if a creation had not counted": [MADE, X, ("sequential", ("s-", b""), 4, 5, FIRST)],
     "number given again after a deletion": [
         *[MADE, ("sequential", ("s-", b""), 2, 3, FIRST), ("delete", (FIRST, -1), 4, 5, "deleted")],
         ("sequential", ("s-", b""), 6, 7, FIRST),
