@@ -52,7 +52,7 @@ ROLES = (
 )
 """What the clients do, one each."""
 FAR_BEHIND_ROLES = ("registers",) * 4 + ("reader", "watcher", "watcher", "tree", "locker", "sleeper")
-RARE_ROLES = ("owner", "owner", "stranger", "lifetimes", "lifetimes", "quotas")
+RARE_ROLES = ("owner", "owner", "stranger", "insider", "lifetimes", "lifetimes", "quotas")
 """What more clients do in a part of all seeds: permissions, lifetimes, quotas."""
 RARE_RATE = 0.35
 CODEC_EVERY = 10

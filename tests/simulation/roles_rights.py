@@ -24,6 +24,7 @@ from tests.simulation.checkers.rights import (
     check_list,
     identity,
 )
+from tests.simulation.roles_watches import WatchUser
 from tests.simulation.trace import Violation
 
 TOP = "/own"
@@ -106,7 +107,10 @@ class RightsUser(Actor):
 
     async def _list_children(self, key: str) -> None:
         try:
-            await self._client.children(key)
+            if self._chance.random() < 0.5:
+                await self._client.count(key)
+            else:
+                await self._client.children(key)
         except NoAuth as error:
             self._judge_read("children", READ, key, error.index or 0, refused=True)
         except (NoNode, *GONE):
@@ -221,13 +225,36 @@ class RightsUser(Actor):
         self._load.verify(check_access, self._annals, what, permission, at, index, ids, refused, write=True)
 
 
+def _one_of(who: str) -> tuple[tuple[str, str], ...]:
+    """Two clients with successive numbers are two people."""
+    return (("digest", PEOPLE[int(who[1:]) % len(PEOPLE)]),)
+
+
 class Owner(RightsUser):
     """Has proved who it is before it does anything."""
 
     @classmethod
     def credentials(cls, who: str) -> tuple[tuple[str, str], ...]:
-        # Two clients with successive numbers are two people.
-        return (("digest", PEOPLE[int(who[1:]) % len(PEOPLE)]),)
+        return _one_of(who)
+
+
+class Insider(WatchUser):
+    """Watches what others may not see, as long as it may."""
+
+    TOPS = (TOP, "/", KEYS[0])
+
+    def actions(self) -> list[Call]:
+        return [*super().actions(), self._move_about]
+
+    async def _move_about(self) -> None:
+        """What happens while it is on its way must be told when it has said again who it is."""
+        while not self._over:
+            await self._pause(0.3)
+            self._load.move(self._process)
+
+    @classmethod
+    def credentials(cls, who: str) -> tuple[tuple[str, str], ...]:
+        return _one_of(who)
 
 
 class Stranger(RightsUser):

@@ -26,7 +26,7 @@ from tests.simulation.plan import CLOCK_FAULTS
 from tests.simulation.roles_keys import DirectoryUser, Quitter, Reader, RegisterUser, Sleeper, TreeUser
 from tests.simulation.roles_lifetimes import LifetimeUser, QuotaUser
 from tests.simulation.roles_locks import ALL_LOCKS, LockUser, RecklessUser, fenced_key
-from tests.simulation.roles_rights import Owner, Stranger
+from tests.simulation.roles_rights import Insider, Owner, Stranger
 from tests.simulation.roles_watches import WatchUser
 from tests.simulation.trace import Violation
 from tests.simulation.world import World
@@ -42,6 +42,7 @@ ROLES: dict[str, type[Actor]] = {
     "quitter": Quitter,
     "sleeper": Sleeper,
     "owner": Owner,
+    "insider": Insider,
     "stranger": Stranger,
     "lifetimes": LifetimeUser,
     "quotas": QuotaUser,

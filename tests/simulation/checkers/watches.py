@@ -16,7 +16,7 @@ Compares what one client's watch delivered with the events of the replayed log. 
     W13 compaction  a gap that is longer than the history, and was not named
     W14 rights      an event of a key that the watcher may not read
 
-W8 (previous values) has no counterpart here: events carry no values. Who watches here has proved nothing of himself.
+W8 (previous values) has no counterpart here: events carry no values.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
 from tests.simulation.checkers.annals import GhostEvent
-from tests.simulation.checkers.rights import READ, allowed
+from tests.simulation.checkers.rights import READ, Ids, allowed
 from tests.simulation.trace import Violation
 
 
@@ -33,7 +33,14 @@ class WatchLog:
     """One recursive watch of one client, registered for the events above `since`."""
 
     def __init__(
-        self, client: str, path: str, since: int, events: Sequence[GhostEvent], *, history: int = 1 << 60
+        self,
+        client: str,
+        path: str,
+        since: int,
+        events: Sequence[GhostEvent],
+        *,
+        history: int = 1 << 60,
+        ids: Ids = frozenset(),
     ) -> None:
         self._client = client
         self._path = path
@@ -41,6 +48,8 @@ class WatchLog:
         """All events of the run, in log order; grows."""
         self._history = history
         """How many events a server keeps for watches that come back."""
+        self._ids = ids
+        """Who the client has proved to be."""
         self._first = self._next = bisect_right(events, since, key=lambda event: event.index)
         """Place of the first event that was not delivered yet, or of one that this watch does not see."""
         self._last = since
@@ -76,7 +85,7 @@ class WatchLog:
         if not is_below(told.path, self._path):
             raise Violation("W1", f"{text}, and watches {self._path}")
         place = self._place(told)
-        if place is not None and not _is_visible(self._events[place]):
+        if place is not None and not self._may_see(self._events[place]):
             raise Violation("W14", f"{text}; the list was {self._events[place].acl}")
         if place is None:
             other = _first(self._events, told.index - 1, lambda one: one.path == told.path)
@@ -111,7 +120,10 @@ class WatchLog:
             self._next += 1
 
     def _is_due(self, event: GhostEvent) -> bool:
-        return is_below(event.path, self._path) and _is_visible(event)
+        return is_below(event.path, self._path) and self._may_see(event)
+
+    def _may_see(self, event: GhostEvent) -> bool:
+        return allowed(event.acl, READ, self._ids)
 
 
 def check_one_shot(
@@ -128,10 +140,6 @@ def check_nothing_missed(client: str, path: str, since: int, complete: int, even
     first = _first(events, since, lambda event: event.path == path)
     if first is not None and first.index <= complete:
         raise Violation("W11", f"{client} waits for {path} from {since} on and has not heard of {first} at {complete}")
-
-
-def _is_visible(event: GhostEvent) -> bool:
-    return allowed(event.acl, READ, frozenset())
 
 
 def is_below(path: str, top: str) -> bool:

@@ -12,11 +12,25 @@ from typing import Any
 
 from jkcs_client.protocol import errors
 from jkcs_client.protocol.framing import FrameDecoder
-from jkcs_client.protocol.messages import ADMIN, AUTH, CHILDREN, EXISTS, FIRST_WRITE, GET, GET_ACL, PREFACE
+from jkcs_client.protocol.messages import (
+    ADMIN,
+    AUTH,
+    CHILDREN,
+    CHILDREN_PAGE,
+    COUNT,
+    EXISTS,
+    FIRST_WRITE,
+    GET,
+    GET_ACL,
+    PREFACE,
+)
 from tests.simulation.checkers.ghost import GhostTree
 from tests.simulation.checkers.rights import ADMIN as ADMINISTER
 from tests.simulation.checkers.rights import READ, Ids, check_access, identity
 from tests.simulation.trace import Violation
+
+_PERMISSIONS = {GET: READ, CHILDREN: READ, CHILDREN_PAGE: READ, COUNT: READ, GET_ACL: READ | ADMINISTER}
+"""What takes which of a key's permissions; any of them."""
 
 
 class Conversation:
@@ -67,10 +81,11 @@ class Conversation:
         request, ids = self._asked.popleft()
         if request[0] >= FIRST_WRITE:
             self._on_outcome(number, code, index, fields)
-        elif request[0] in (GET, EXISTS, CHILDREN, GET_ACL):
+            return
+        if request[0] in _PERMISSIONS:
             self._check_rights(request, code, index, ids)
-            if request[0] != GET_ACL:
-                self._on_read(request, code, index, fields)
+        if request[0] in (GET, EXISTS, CHILDREN):
+            self._on_read(request, code, index, fields)
 
     def _on_outcome(self, serial: int, code: int, index: int, fields: list[Any]) -> None:
         """A write's answer is what the log says of it."""
@@ -92,13 +107,11 @@ class Conversation:
     def _check_rights(self, request: list[Any], code: int, index: int, ids: Ids) -> None:
         """A read's answer is for somebody who may have it at its index, and only others are refused."""
         op, _, path, *_ = request
-        permission = {GET: READ, CHILDREN: READ, GET_ACL: READ | ADMINISTER}.get(op)
-        if permission is not None and code in (errors.OK, errors.NoAuth.code):
+        if code in (errors.OK, errors.NoAuth.code):
             refused = code != errors.OK
             # What it proves while it waits may help it already.
-            check_access(
-                self._annals, f"{self._who}: op {op}", permission, path, index, ids if refused else self._ids, refused
-            )
+            who = ids if refused else self._ids
+            check_access(self._annals, f"{self._who}: op {op}", _PERMISSIONS[op], path, index, who, refused)
 
     def _on_read(self, request: list[Any], code: int, index: int, fields: list[Any]) -> None:
         """A read's answer is the state at its index."""
