@@ -34,7 +34,8 @@ PEOPLE = (ALICE, BOB)
 
 
 def _by(credentials: str, letters: str = "cdrwa") -> Acl:
-    return Acl.digest(*credentials.split(":"), letters)
+    user, _, password = credentials.partition(":")
+    return Acl.digest(user, password, letters)
 
 
 # In each somebody may do everything, so that no key is locked for ever.
@@ -45,8 +46,8 @@ LISTS: tuple[tuple[Acl, ...], ...] = (
     (_by(BOB),),
     (_by(ALICE), Acl.read_only()),
     (_by(ALICE), _by(BOB, "rw")),
-    (_by(BOB), _by(ALICE, "ra"), Acl("world", "anyone", Acl.digest("-", "-", "w").permissions)),
-    (_by(BOB), Acl("world", "anyone", Acl.digest("-", "-", "cd").permissions)),
+    (_by(BOB), _by(ALICE, "ra"), Acl.parse("world:anyone:w")),
+    (_by(BOB), Acl.parse("world:anyone:cd")),
 )
 
 
