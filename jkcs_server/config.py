@@ -63,6 +63,10 @@ class NodeConfig:
     session_timeout_max: float
     history_events: int
     """Events kept, so that a watch may resume after its client was away."""
+    connections_max: int
+    """Clients of this server."""
+    connections_per_address_max: int
+    """Of them, those that come from one address other than this machine's own; 0 for any number."""
     fsync: bool
     """False loses acknowledged writes in a power failure: for tests and throw-away data only."""
     peer_listen: Address | None
@@ -96,6 +100,8 @@ class NodeConfig:
     """Who may do everything, whatever the access control lists say: "user:base64 of a SHA-1"."""
     x509_super: str | None
     """The same for whoever shows a certificate with this subject."""
+    audit: bool
+    """Who is refused what, and who changes permissions, is logged."""
 
     def __init__(
         self,
@@ -109,6 +115,8 @@ class NodeConfig:
         session_timeout_min: float = SESSION_TIMEOUT_MS_MIN / 1000,
         session_timeout_max: float = SESSION_TIMEOUT_MS_MAX / 1000,
         history_events: int = 100_000,
+        connections_max: int = 10_000,
+        connections_per_address_max: int = 1_000,
         fsync: bool = True,
         peer_listen: Address | str | None = None,
         admin_from: str = LOOPBACK,
@@ -127,6 +135,7 @@ class NodeConfig:
         four_letter_words: Iterable[str] | str = DEFAULT_WORDS,
         super_digest: str | None = None,
         x509_super: str | None = None,
+        audit: bool = True,
     ) -> None:
         """Raises ConfigError for text that cannot be read; `check` looks at what the values mean."""
         values: dict[str, Any] = dict(locals())
@@ -169,6 +178,10 @@ class NodeConfig:
             )
         if self.history_events < 1:
             raise ConfigError("history_events", f"{self.history_events} must be at least 1")
+        if self.connections_max < 1:
+            raise ConfigError("connections_max", f"{self.connections_max} must be at least 1")
+        if self.connections_per_address_max < 0:
+            raise ConfigError("connections_per_address_max", f"{self.connections_per_address_max} must be at least 0")
         if self.admin_from not in (LOOPBACK, ANYWHERE):
             raise ConfigError("admin_from", f"{self.admin_from!r} is neither {LOOPBACK!r} nor {ANYWHERE!r}")
         self._check_tls()
@@ -288,6 +301,8 @@ _SETTINGS: dict[str, _Parser] = {
     "session_timeout_min": _number,
     "session_timeout_max": _number,
     "history_events": _integer,
+    "connections_max": _integer,
+    "connections_per_address_max": _integer,
     "fsync": _switch,
     "peer_listen": parse_address,
     "admin_from": _text,
@@ -306,6 +321,7 @@ _SETTINGS: dict[str, _Parser] = {
     "four_letter_words": lambda name, value: tuple(_names(name, value)),
     "super_digest": _text,
     "x509_super": _text,
+    "audit": _switch,
     **{f"limits.{each.name}": _integer for each in fields(Limits)},
     **{f"timing.{each.name}": _number for each in fields(Timing)},
 }

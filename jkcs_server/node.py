@@ -27,6 +27,7 @@ from jkcs_server.config import NodeConfig, show_address
 from jkcs_server.loopback import connect_to
 from jkcs_server.server import Edges, Server
 from jkcs_server.serving.connection import Sink
+from jkcs_server.serving.crowd import Crowd
 from jkcs_server.serving.greeting import Undecided
 from jkcs_server.serving.listener import Listener
 from jkcs_server.serving.tls import ClientTls
@@ -97,7 +98,7 @@ class Node:
         try:
             self._load_certificates()
             # Clients may connect from here on; they are answered once the server is there.
-            self._listener = Listener(self._accept, self._client_tls)
+            self._listener = Listener(self._accept, Crowd(config.connections_per_address_max), self._client_tls)
             self.client_address = await self._listener.start(config.listen)
             if not config.fsync:
                 logger.warning("%s: fsync is OFF: %s", config.me, UNSAFE)

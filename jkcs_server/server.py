@@ -20,6 +20,7 @@ from jkcs_server.config import ANYWHERE, NodeConfig, show_address
 from jkcs_server.facts import ServerFacts
 from jkcs_server.monitoring import Monitoring
 from jkcs_server.serving.admin import AdminDesk, Handler
+from jkcs_server.serving.crowd import Crowd
 from jkcs_server.serving.fourletter import answer
 from jkcs_server.serving.listener import ClientProtocol
 from jkcs_server.serving.requests import Requests
@@ -39,7 +40,6 @@ from journal.values import Configuration, NodeId
 
 logger = logging.getLogger("jkcs_server")
 
-CONNECTIONS_MAX = 10_000
 ADMIN_PATIENCE_TIMEOUTS = 5
 """A leader has so many election timeouts to answer what another node passes on to it."""
 
@@ -90,9 +90,10 @@ class Server:
             history_events=config.history_events,
             timeout_ms_min=round(config.session_timeout_min * 1000),
             timeout_ms_max=round(config.session_timeout_max * 1000),
-            connections_max=CONNECTIONS_MAX,
+            connections_max=config.connections_max,
             super_digest=config.super_digest,
             x509_super=config.x509_super,
+            audit=config.audit,
         )
         self.machine = self.requests.machine
         self.replica = Replica(
@@ -170,7 +171,7 @@ class Server:
 
     def accept(self) -> ClientProtocol:
         """The server's end of one client connection: an asyncio protocol, whatever carries its bytes."""
-        return ClientProtocol(self.requests.accept)
+        return ClientProtocol(self.requests.accept, Crowd(0))
 
     async def hand_over(self, seconds: float) -> None:
         """Let another node lead, if this one does, and wait until it has let go, but not for long."""

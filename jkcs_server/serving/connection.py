@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from jkcs_client.protocol.errors import JkcsError
+from jkcs_server.serving.audit import Audit
 from jkcs_server.serving.figures import Figures
 from jkcs_server.serving.lane import Lane
 from jkcs_server.serving.pages import Pages
@@ -109,6 +110,7 @@ class Desk(Protocol):
     super_digest: str | None
     """The identity that may do everything, under scheme digest; None when there is none."""
     pages: Pages
+    audit: Audit
 
     @property
     def overloaded(self) -> bool:

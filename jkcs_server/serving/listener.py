@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import cast
 
 from jkcs_server.serving.connection import Sink
+from jkcs_server.serving.crowd import Crowd
 from jkcs_server.serving.greeting import Undecided
 from jkcs_server.serving.tls import ClientTls, Porch
 from journal.addresses import show_address
@@ -34,8 +35,11 @@ Accept = Callable[[Sink], Undecided | None]
 class ClientProtocol(asyncio.Protocol):
     """One client's socket."""
 
-    def __init__(self, accept: Accept) -> None:
+    def __init__(self, accept: Accept, crowd: Crowd) -> None:
         self._accept = accept
+        self._crowd = crowd
+        self._counted = ""
+        """The address under which the crowd counts it; empty where it is not counted."""
         self._connection: Undecided | None = None
         self._transport: asyncio.Transport
         self._held = b""
@@ -52,10 +56,24 @@ class ClientProtocol(asyncio.Protocol):
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._connection = self._accept(self)
-        if self._connection is None:
-            logger.warning("refused a client: too many connections")
+        if self._enter():
+            self._connection = self._accept(self)
+            if self._connection is None:
+                logger.warning("refused a client: too many connections")
+                self._transport.close()
+        else:
+            logger.warning("refused a client: %d connections from its address", self._crowd.most)
             self._transport.close()
+
+    def _enter(self) -> bool:
+        """Whether there is room for one more of its address. Whoever comes through a proxy has this machine's."""
+        if self.is_local():
+            return True
+        address = plain_address(self._transport.get_extra_info("peername")[0])
+        if not self._crowd.enter(address):
+            return False
+        self._counted = address
+        return True
 
     def data_received(self, data: bytes) -> None:
         connection = self._connection
@@ -94,6 +112,9 @@ class ClientProtocol(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._held = b""
+        if self._counted:
+            self._crowd.leave(self._counted)
+            self._counted = ""
         if self._connection is not None:
             self._connection.lost()
 
@@ -158,8 +179,9 @@ def is_loopback(host: str) -> bool:
 class Listener:
     """The bound port."""
 
-    def __init__(self, accept: Accept, tls: ClientTls | None = None) -> None:
+    def __init__(self, accept: Accept, crowd: Crowd, tls: ClientTls | None = None) -> None:
         self._accept = accept
+        self._crowd = crowd
         self._tls = tls
         self._server: asyncio.Server | None = None
 
@@ -178,7 +200,7 @@ class Listener:
         return host, bound[1]
 
     def _client(self) -> asyncio.Protocol:
-        return ClientProtocol(self._accept)
+        return ClientProtocol(self._accept, self._crowd)
 
     def _porch(self) -> asyncio.Protocol:
         assert self._tls is not None

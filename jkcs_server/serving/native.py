@@ -26,6 +26,7 @@ from jkcs_client.protocol.errors import (
     SessionExpired,
     TooLarge,
     Unimplemented,
+    WrongPassword,
 )
 from jkcs_client.protocol.framing import FrameDecoder, frame, pack
 from jkcs_client.protocol.messages import (
@@ -45,6 +46,7 @@ from jkcs_client.protocol.messages import (
     REQUEST_ARRAY_MAX,
     REQUEST_ARRAYS_MAX,
     REQUESTS_IN_FLIGHT_MAX,
+    SET_ACL,
     SYNC,
     VALUE_BYTES_MAX,
     VERSION,
@@ -172,6 +174,8 @@ class NativeConnection(Endpoint):
 
     def denied(self, error: JkcsError) -> None:
         """There will be no session for this hello."""
+        if error.code == WrongPassword.code:
+            self._desk.audit.login_failed(self, "session")
         self._emit(pack((error.code, error.detail)))
         self.close()
 
@@ -271,6 +275,8 @@ class NativeConnection(Endpoint):
         except JkcsError as error:
             self._refusals[serial] = error
             message = [_REFUSED, serial, 0]
+        if op in (SET_ACL, MULTI):
+            self._tell_of_rights(op, message)
         message.insert(1, self.session)
         if self._with_ids and op != CLOSE and serial not in self._refusals:
             message[0] = op | IDENTIFIED
@@ -278,6 +284,12 @@ class NativeConnection(Endpoint):
         if not self.lane:
             self.moved_turn = self._desk.turn
         self.lane.write(serial, pack(message))
+
+    def _tell_of_rights(self, op: int, message: list[Any]) -> None:
+        if message[0] == op:  # it was not refused here
+            for step in message[3] if op == MULTI else [[SET_ACL, message[3]]]:
+                if step[0] == SET_ACL:
+                    self._desk.audit.rights_changed(self, step[1])
 
     def _refuse_write(self, serial: int, error: JkcsError) -> None:
         """Do not even propose it: nothing happened, and its serial is still to come."""
@@ -309,6 +321,8 @@ class NativeConnection(Endpoint):
                 self._emit(pack((number, OK, machine.applied, *self._evaluate(op, request))))
         except JkcsError as error:
             self._emit(pack((number, error.code, machine.applied, error.detail)))
+            if error.code == NoAuth.code:
+                self._desk.audit.refused(self, "read", error.detail)
         except (IndexError, TypeError):
             self._emit(pack((number, BadArguments.code, machine.applied, f"malformed request of op {op}")))
 
@@ -336,9 +350,13 @@ class NativeConnection(Endpoint):
 
     def _be_also(self, scheme: str, credentials: bytes) -> None:
         """Raises AuthFailed."""
-        if scheme == "digest" and b":" not in credentials[1:]:
-            raise AuthFailed("credentials of scheme digest are USER:PASSWORD")
-        ids = with_credentials(self.ids, scheme, credentials, self._sink.identities(), self._desk.super_digest)
+        try:
+            if scheme == "digest" and b":" not in credentials[1:]:
+                raise AuthFailed("credentials of scheme digest are USER:PASSWORD")
+            ids = with_credentials(self.ids, scheme, credentials, self._sink.identities(), self._desk.super_digest)
+        except AuthFailed:
+            self._desk.audit.login_failed(self, scheme)
+            raise
         if ids != self.ids:
             self.ids = ids
             self._with_ids = self.session != 0
@@ -357,13 +375,12 @@ class NativeConnection(Endpoint):
             if refusal is not None:
                 code, result = refusal.code, refusal.detail
             self._emit(pack((serial, code, index, result)))
+            if code == NoAuth.code:
+                self._desk.audit.refused(self, "write", result if type(result) is str else "")
         if lane:
             lane.drain(self._desk.confirmed_round)
 
     def on_watch(self, watch_id: int, kind: int, path: str, index: int) -> None:
-        figures = self.figures
-        figures.notified += 1
-        figures.answered -= 1  # what `flush` will count
         self._notified += 1
         self._emit(pack((0, watch_id, kind, index, path)))
 

@@ -22,6 +22,7 @@ from jkcs_client.protocol.errors import Busy, DiskFull, JkcsError
 from jkcs_client.protocol.framing import frame, pack
 from jkcs_server.serving.admin import AdminDesk
 from jkcs_server.serving.arrivals import Arrivals
+from jkcs_server.serving.audit import Audit
 from jkcs_server.serving.connection import Connection, Sink
 from jkcs_server.serving.credentials import proven
 from jkcs_server.serving.figures import Totals
@@ -59,6 +60,14 @@ UNDECIDED_MAX = 1000
 class Requests:
     """The desk that one server's connections share; also the owner of its replica and the hooks of its tree."""
 
+    replica: Replica
+    """Set by `bind`, before anything is called; so are the next two."""
+    on_status: Callable[[], dict[str, Any]]
+    on_failure: Callable[[BaseException], None]
+    admin: AdminDesk
+    """Set by `administrate_with`; so is the way to the leader."""
+    administration: Administration
+
     def __init__(
         self,
         node: str,
@@ -71,18 +80,11 @@ class Requests:
         connections_max: int,
         super_digest: str | None = None,
         x509_super: str | None = None,
+        audit: bool = True,
     ) -> None:
         self.node = node
         self.hub = WatchHub(history_events)
         self.machine = TreeMachine(self)
-        self.replica: Replica
-        """Set by `bind`, before anything is called."""
-        self.admin: AdminDesk
-        """Set by `administrate_with`; so is ..."""
-        self.administration: Administration
-        """... the way to the leader."""
-        self.on_status: Callable[[], dict[str, Any]]
-        self.on_failure: Callable[[BaseException], None]
         self.on_word: Callable[[str], bytes | None] = lambda word: None
         """Answers ZooKeeper's questions of four letters; None when there is no such question."""
         self._scheduler = scheduler
@@ -90,6 +92,7 @@ class Requests:
         self.super_digest = super_digest
         self._x509_super = x509_super
         self.pages = Pages()
+        self.audit = Audit(self.now, enabled=audit)
         self.turn = 0
         """Rises with every look around; connections note in it when they last moved."""
         self.connections: dict[Connection, None] = {}

@@ -15,7 +15,7 @@ from collections import deque
 from typing import Any
 
 from jkcs_client.protocol import zookeeper as zk
-from jkcs_client.protocol.errors import OK, AuthFailed, JkcsError, ProtocolError, SessionExpired
+from jkcs_client.protocol.errors import OK, AuthFailed, JkcsError, NoAuth, ProtocolError, SessionExpired
 from jkcs_client.protocol.framing import pack
 from jkcs_client.protocol.jute import CONNECT, FAULTS, HEAD, INT, REQUEST, read_buffer, read_int, read_text
 from jkcs_client.protocol.messages import CLOSE
@@ -205,10 +205,12 @@ class ZooKeeperConnection(Endpoint):
             self._desk.open_session(self, max(timeout_ms, 0))
         else:
             session = machine.sessions.get(session_id)
-            if session is None or not hmac.compare_digest(session.password, password):
-                self.denied(SessionExpired(f"session {session_id}"))
-            else:
+            if session is not None and hmac.compare_digest(session.password, password):
                 self._desk.move(self, session_id)
+                return
+            if session is not None:
+                self._desk.audit.login_failed(self, "session")
+            self.denied(SessionExpired(f"session {session_id}"))
 
     def attached(self, session: int, password: bytes, timeout_ms: int, serial: int, *, fresh: bool) -> None:
         """The session is there and this connection owns it."""
@@ -243,16 +245,19 @@ class ZooKeeperConnection(Endpoint):
     # Requests.
 
     def _write(self, xid: int, op: int, command: tuple[Any, ...], multi: Multi | None) -> None:
-        if self._desk.read_only:
+        desk = self._desk
+        if desk.read_only:
             # What was proposed before may go through; elsewhere the client is answered.
             self.close()
             return
+        if op == zk.SET_ACL:
+            desk.audit.rights_changed(self, command[1])
         serial = self.next_serial
         self.next_serial = serial + 1
         self._pending.append((xid, op, multi))
         lane = self.lane
         if not lane:
-            self.moved_turn = self._desk.turn
+            self.moved_turn = desk.turn
         # The server that has the connection is told of each outcome as it is applied: none need be kept for it.
         if self._with_ids and command[0] != CLOSE:
             packed = pack((command[0] | IDENTIFIED, self.session, serial, serial - 1, *command[1:], self.ids))
@@ -304,6 +309,7 @@ class ZooKeeperConnection(Endpoint):
         try:
             ids = with_credentials(self.ids, scheme, credentials, self._proven, self._desk.super_digest)
         except AuthFailed:
+            self._desk.audit.login_failed(self, scheme)
             self._answer_and_close(xid, zk.AUTH_FAILED)
             return
         if ids != self.ids:
@@ -355,6 +361,8 @@ class ZooKeeperConnection(Endpoint):
                 self._answer_other(xid, op, arguments, zxid)
         except JkcsError as error:
             self._emit(answers.error(xid, zxid, answers.code_of(error.code)))
+            if error.code == NoAuth.code:
+                self._desk.audit.refused(self, "read", error.detail)
 
     def _answer_other(self, xid: int, op: int, arguments: Any, zxid: int) -> None:
         if op == _FAILED:
@@ -381,6 +389,8 @@ class ZooKeeperConnection(Endpoint):
             self._emit(answers.outcome(op, xid, index, result))
         else:
             self._emit(answers.error(xid, index, answers.code_of(code)))
+        if code == NoAuth.code:
+            self._desk.audit.refused(self, "write", result if type(result) is str else "")
         if lane:
             lane.drain(self._desk.confirmed_round)
 

@@ -184,6 +184,8 @@ FLOORS: dict[str, int] = {
     "jkcs_server.serving.admin": 3,
     "jkcs_server.serving.arrivals": 1,
     "jkcs_server.serving.connection": 1,
+    "jkcs_server.serving.audit": 1,
+    "jkcs_server.serving.crowd": 1,
     "jkcs_server.serving.endpoint": 1,
     "jkcs_server.serving.fourletter": 1,
     "jkcs_server.serving.figures": 1,

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from jkcs_server.serving.crowd import Crowd
 from jkcs_server.serving.greeting import Undecided
 from jkcs_server.serving.listener import BURST_BYTES, SLICE_BYTES, ClientProtocol
 
@@ -14,8 +15,8 @@ pytestmark = pytest.mark.asyncio
 
 
 class Transport(asyncio.Transport):
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, host: str | None = None) -> None:
+        super().__init__({} if host is None else {"peername": (host, 4711)})
         self.written = 0
         self.reading = True
         self.closing = False
@@ -67,7 +68,7 @@ def client(answer: int) -> tuple[Transport, ClientProtocol, Connection]:
         made.append(Connection(cast("ClientProtocol", sink), answer))
         return cast("Undecided", made[0])
 
-    protocol, transport = ClientProtocol(accept), Transport()
+    protocol, transport = ClientProtocol(accept, Crowd(0)), Transport()
     protocol.connection_made(transport)
     return transport, protocol, made[0]
 
@@ -122,3 +123,25 @@ async def test_what_is_held_for_a_client_that_is_gone_is_dropped() -> None:
         await asyncio.sleep(0)
         assert len(connection.got) == held < len(DATA)
         assert protocol.unsent() > 0 or leave == "lost"
+
+
+@pytest.mark.parametrize(("host", "refused"), [("192.0.2.1", 1), ("::ffff:192.0.2.1", 1), ("127.0.0.1", 0), (None, 0)])
+async def test_one_address_does_not_take_all_the_room(host: str | None, refused: int) -> None:
+    """But for this machine's own, which is that of everybody behind a proxy."""
+    crowd = Crowd(2)
+    accepted: list[Connection] = []
+
+    def accept(sink: object) -> Undecided:
+        accepted.append(Connection(cast("ClientProtocol", sink), 0))
+        return cast("Undecided", accepted[-1])
+
+    clients = [(ClientProtocol(accept, crowd), Transport(host)) for _ in range(3)]
+    for protocol, transport in clients:
+        protocol.connection_made(transport)
+    assert sum(transport.closing for _, transport in clients) == refused
+    assert len(accepted) == 3 - refused
+    for protocol, _ in clients:
+        protocol.connection_lost(None)
+    again = Transport(host)
+    ClientProtocol(accept, crowd).connection_made(again)
+    assert not again.closing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,7 @@ from jkcs_client.protocol.errors import (
     SessionExpired,
     TooLarge,
     Unimplemented,
+    WrongPassword,
 )
 from jkcs_client.protocol.framing import FrameDecoder, frame, pack
 from jkcs_client.protocol.messages import (
@@ -60,6 +62,7 @@ from jkcs_client.protocol.messages import (
     EventKind,
     WatchMode,
 )
+from jkcs_server.serving.audit import Audit
 from jkcs_server.serving.endpoint import OUTGOING_BYTES_MAX
 from jkcs_server.serving.native import NativeConnection
 from jkcs_server.serving.pages import Pages
@@ -82,6 +85,7 @@ class Desk:
     def __init__(self) -> None:
         self.hub = WatchHub(1000)
         self.pages = Pages()
+        self.audit = Audit(self.now, enabled=True)
         self.super_digest: str | None = None
         self.machine = TreeMachine(self)
         self.confirmed_round = 0
@@ -298,6 +302,9 @@ def test_an_event_comes_before_the_answer_of_the_write_that_caused_it() -> None:
     assert got[0][:2] == [-1, OK]
     assert got[1] == [0, 5, EventKind.CREATED, 2, "/a"]
     assert codes(got[2:]) == [(1, OK), (-2, OK)]
+    figures = client.connection.figures
+    # The hello, and what it was asked for since, are answered; what it was told without asking is not an answer.
+    assert (figures.notified, figures.answered) == (1, 4)
 
 
 def test_an_unwatched_watch_is_silent_and_a_compacted_one_refused() -> None:
@@ -734,3 +741,26 @@ def test_reads_with_a_level_wait_for_their_round_unless_it_is_local() -> None:
     assert codes(client.take()) == [(-1, OK), (-2, OK), (-3, OK), (-4, OK)]
     client.send(*[[op, number - 10, path, LOCAL, *rest] for op, number, path, _, *rest in linearizable])
     assert codes(client.take()) == [(-11, OK), (-12, OK), (-13, OK), (-14, OK)]
+
+
+def test_the_audit_log_tells_of_refusals_and_of_changes_of_rights(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "jkcs_server.audit")
+    desk, client = connected()
+    client.send(
+        [CREATE, 1, 0, "/k", b"", 0],
+        [MULTI, 2, 1, [[SET, "/k", b"1", -1], [SET_ACL, "/k", [[16, "ip", "192.0.2.1"]], -1]]],
+        [SET, 3, 2, "/k", b"2", -1],
+        [GET, -1, "/k", LOCAL],
+        [AUTH, -2, "digest", b"no password"],
+    )
+    desk.apply(client.connection)
+    client.connection.denied(WrongPassword("session 7"))
+    told = [line.split("operation=")[1] for line in caplog.messages]
+    assert told == [
+        "set_acl znode=/k result=invoked",
+        "auth scheme=digest result=failure",
+        "write znode=/k result=failure",
+        "read znode=/k result=failure",
+        "auth scheme=session result=failure",
+    ]
+    assert all("no password" not in line for line in caplog.messages)

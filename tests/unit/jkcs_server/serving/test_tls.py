@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from jkcs_server.serving.crowd import Crowd
 from jkcs_server.serving.listener import Listener
 from jkcs_server.serving.native import Sink
 from jkcs_server.serving.tls import ClientTls
@@ -67,7 +68,7 @@ async def port(directory: Path, **options: Any) -> AsyncIterator[Port]:
         options["client_ca"] = AUTHORITY.write(directory / "clients.pem")
     tls = ClientTls(*pair, **options)
     served: list[Echo] = []
-    listener = Listener(lambda sink: Echo(sink, served), tls)  # type: ignore
+    listener = Listener(lambda sink: Echo(sink, served), Crowd(0), tls)  # type: ignore
     try:
         yield Port(await listener.start(("127.0.0.1", 0)), served, tls)
     finally:

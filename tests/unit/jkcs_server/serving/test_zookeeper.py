@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -550,3 +552,28 @@ def test_one_request_at_a_time_is_timed() -> None:
     assert figures.last_latency_ms == figures.max_latency_ms == 500.0
     assert (figures.received, figures.sent, figures.last_operation) == (3, 3, "SETD")
     assert figures.last_zxid == desk.machine.applied
+
+
+def test_the_audit_log_tells_of_refusals_and_of_changes_of_rights(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "jkcs_server.audit")
+    desk, client = connected()
+    client.call(zk.CREATE, jute.create("/k", entries=[(16, "ip", "192.0.2.1")]))
+    client.call(zk.SET_ACL, jute.set_acl("/k", [(16, "ip", "192.0.2.1")]))
+    assert client.call(zk.SET_DATA, jute.set_data("/k", b"1")).error == zk.NO_AUTH
+    assert client.call(zk.GET_DATA, jute.read("/k")).error == zk.NO_AUTH
+    multi = jute.multi((zk.SET_DATA, jute.set_data("/k", b"1")))
+    client.call(zk.MULTI, multi)
+    client.send(client.jute.auth("unheard-of", b"no password"))
+    thief = Client(desk)
+    thief.send(jute.connect(session=client.connection.session, password=b"x" * 16))
+    desk.confirm()
+    assert thief.closed
+    told = [line.split("operation=")[1] for line in caplog.messages]
+    assert told == [
+        "set_acl znode=/k result=invoked",
+        "write znode=/k result=failure",
+        "read znode=/k result=failure",
+        "write znode='0: /k' result=failure",
+        "auth scheme=unknown result=failure",
+        "auth scheme=session result=failure",
+    ]

@@ -7,6 +7,7 @@ from typing import Any
 
 from jkcs_client.protocol.framing import pack
 from jkcs_server.serving.arrivals import Arrivals
+from jkcs_server.serving.audit import Audit
 from jkcs_server.serving.connection import Connection
 from jkcs_server.serving.watches import WatchHub
 from jkcs_server.serving.zookeeper import ZooKeeperConnection
@@ -33,6 +34,7 @@ class Desk:
         self.open_round = 1
         self.turn = 0
         self.time = 0.0
+        self.audit = Audit(self.now, enabled=True)
         self.super_digest: str | None = None
         self.overloaded = False
         self.read_only: str | None = None
