@@ -199,7 +199,7 @@ class WorldObserver:
         found = durable_log(server.store)
         found.snapshot = _newest_snapshot(machine.disk.names())
         if machine.rotted:
-            self.durability.logs[machine.name] = found
+            self.durability.on_damaged(machine.name, found)
         else:
             self.durability.on_recovered(machine.name, found, self.raft.newest)
         self._trace.add(machine.name, f"is up in term {view.term}, log to {view.last_index}, applied {view.applied}")
