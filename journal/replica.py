@@ -44,7 +44,7 @@ from journal.saving import Saving
 from journal.snapshotting import Snapshotting
 from journal.storage.store import Store
 from journal.storage.worker import Worker
-from journal.values import START, Configuration, Entry, EntryKind, Index, NodeId, Position, SnapshotMeta
+from journal.values import Configuration, Entry, EntryKind, Index, NodeId, Position, SnapshotMeta
 
 T = TypeVar("T")
 
@@ -124,8 +124,6 @@ class Replica:
         self.core = self._recover_core(applied, chance)
         self.applied = applied
         """Last index the machines have taken in. Invariant: applied <= core.commit once anything was applied."""
-        self.applied_position = START if store.snapshot is None else store.snapshot.position
-        """Where the last applied record ended."""
         self.leadership = Leadership(self.core.role, self.core.term, None)
 
         self._reading = Reading(self.core, owner, timing.election_timeout, self.kick)
@@ -369,15 +367,13 @@ class Replica:
             if entry.kind is EntryKind.CONFIGURATION:
                 self.members.on_committed(decode_configuration(entry), entry.last)
             elif entry.kind is EntryKind.SNAPSHOT:
-                self.applied_position = Position(entry.last, entry.term, entry.crc, entry.stamp)
-                self.snapshots.take(self.applied_position)
+                self.snapshots.take(Position(entry.last, entry.term, entry.crc, entry.stamp))
             elif entry.kind is EntryKind.RECOVER:
                 self.snapshots.on_recover(entry)
             self.snapshots.log_bytes += len(entry.record)
             self.core.record_digest(entry.last, combined_digest(self.machines) & DIGEST_MAX)
         last = entries[-1]
         self._single = last.first == last.last
-        self.applied_position = Position(last.last, last.term, last.crc, last.stamp)
         self.core.applied_to(last.last)
         if self.leadership.serving:
             self.snapshots.on_applied(self.applied)
@@ -457,7 +453,6 @@ class Replica:
         try:
             self.snapshots.restore_installed(meta)
             self.applied = meta.position.index
-            self.applied_position = meta.position
             self.core.restored(meta)
             self.members.on_committed(meta.configuration, meta.position.index)
             self._owner.on_restored()

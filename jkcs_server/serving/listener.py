@@ -172,8 +172,11 @@ def plain_address(host: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an IP address is one that only its own machine has."""
-    return ipaddress.ip_address(plain_address(host)).is_loopback
+    """Whether this is an IP address that only its own machine has."""
+    try:
+        return ipaddress.ip_address(plain_address(host)).is_loopback
+    except ValueError:
+        return False
 
 
 class Listener:

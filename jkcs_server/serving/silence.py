@@ -68,8 +68,3 @@ class Silence:
     def retry(self, session: int, now: float) -> None:
         """The expiry of a due session could not be proposed: it stays due."""
         heappush(self._heap, (now, session))
-
-    @property
-    def next_deadline(self) -> float:
-        """When `due` is worth asking again; infinity without sessions."""
-        return self._heap[0][0] if self._heap else float("inf")

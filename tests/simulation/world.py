@@ -240,7 +240,7 @@ class World:
         def crash() -> None:
             self.crash(machine, power=self._worker_chance.random() < 0.5)
 
-        return SimWorker(self.loop, process, machine.disk, lambda: factor * self._disk_seconds(machine), crash)
+        return SimWorker(self.loop, process, machine.disk, lambda: self._disk_seconds(machine, factor), crash)
 
     def crash(self, machine: Machine, *, power: bool = False, keep_names: bool = True) -> None:
         """End a server process at this moment; with `power` its machine too, and what was not synced.
@@ -332,9 +332,10 @@ class World:
         if machine.process is process:
             self.crash(machine, power=power)
 
-    def _disk_seconds(self, machine: Machine) -> float:
+    def _disk_seconds(self, machine: Machine, factor: float) -> float:
+        # A job may be larger than others; a disk that hangs does so for all of them alike.
         stall, machine.disk_stall_seconds = machine.disk_stall_seconds, 0.0
-        return stall + self._worker_chance.expovariate(1.0 / machine.disk_seconds_mean)
+        return stall + factor * self._worker_chance.expovariate(1.0 / machine.disk_seconds_mean)
 
     # Clients.
 

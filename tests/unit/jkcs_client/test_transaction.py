@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
-from jkcs_client import BadVersion, NodeExists, Stat, TooLarge
-from jkcs_client.protocol.messages import MULTI
+from jkcs_client import Acl, BadVersion, NodeExists, Permission, Stat, TooLarge
+from jkcs_client.operations import Operation, Operations
+from jkcs_client.protocol.messages import CHECK, CREATE, DELETE, MULTI, SET, SET_ACL, CreateFlag
+from jkcs_client.transaction import Transaction
 from tests.support.fake_server import FakeCluster, client_of
 
 pytestmark = pytest.mark.anyio
@@ -88,3 +93,62 @@ async def test_a_transaction_has_a_size() -> None:
             async with client.transaction() as txn:
                 txn.create("/a")
                 txn.create("/a")
+
+
+READ_BY_ALL = [Acl("world", "anyone", Permission.READ)]
+CREATES: list[tuple[dict[str, Any], tuple[Any, ...]]] = [
+    ({}, (b"", 0)),
+    ({"value": b"1"}, (b"1", 0)),
+    ({"ephemeral": True}, (b"", CreateFlag.EPHEMERAL)),
+    ({"sequential": True}, (b"", CreateFlag.SEQUENTIAL)),
+    ({"parents": True}, (b"", CreateFlag.PARENTS)),
+    ({"container": True}, (b"", CreateFlag.CONTAINER)),
+    ({"ttl": 1.5}, (b"", CreateFlag.TTL, None, 1500)),
+    ({"acl": READ_BY_ALL}, (b"", 0, [(1, "world", "anyone")], 0)),
+]
+
+
+async def sent(*gather: Any) -> Sequence[Operation]:
+    """What a transaction of these calls commits."""
+    committed: list[Operation] = []
+
+    async def commit(operations: Sequence[Operation], timeout: float | None) -> tuple[list[list[Any]], int]:
+        committed.extend(operations)
+        return [["/a", None] if operation[0] == CREATE else [[0] * 12] for operation in operations], 1
+
+    async with Transaction(Operations(""), commit, None) as txn:
+        for call in gather:
+            call(txn)
+    return committed
+
+
+@pytest.mark.parametrize(("options", "fields"), CREATES)
+async def test_a_key_in_a_transaction_is_what_was_asked_for_and_nothing_else(
+    options: dict[str, Any], fields: tuple[Any, ...]
+) -> None:
+    """A default that is another one than the client's own would make a lock of a key, or a key that goes by itself."""
+    assert await sent(lambda txn: txn.create("/a", **options)) == [(CREATE, "/a", *fields)]
+
+
+async def test_any_version_will_do_unless_one_is_named() -> None:
+    """As with the client's own calls."""
+    operations = await sent(
+        lambda txn: txn.set("/a", b"1"),
+        lambda txn: txn.set("/a", b"1", 5),
+        lambda txn: txn.delete("/a"),
+        lambda txn: txn.delete("/a", 5),
+        lambda txn: txn.check("/a"),
+        lambda txn: txn.check("/a", 5),
+        lambda txn: txn.set_acl("/a", READ_BY_ALL),
+        lambda txn: txn.set_acl("/a", READ_BY_ALL, 5),
+    )
+    assert operations == [
+        (SET, "/a", b"1", -1),
+        (SET, "/a", b"1", 5),
+        (DELETE, "/a", -1),
+        (DELETE, "/a", 5),
+        (CHECK, "/a", -1),
+        (CHECK, "/a", 5),
+        (SET_ACL, "/a", [(1, "world", "anyone")], -1),
+        (SET_ACL, "/a", [(1, "world", "anyone")], 5),
+    ]

@@ -28,8 +28,9 @@ from journal.raft.messages import (
 from journal.raft.ready import Leadership, Role
 from journal.replica import Replica
 from journal.storage.store import Identity, Store
-from journal.values import Configuration, Entry, EntryKind, Index, NodeId, Term
+from journal.values import Configuration, Entry, EntryKind, Index, NodeId, Position, Term
 from tests.support.memory_disk import MemoryDisk
+from tests.unit.journal.storage.samples import send_snapshot, take_snapshot
 
 A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
 LIMITS = Limits(segment_bytes=1 << 20, record_bytes_max=64 * 1024, append_bytes_max=64 * 1024)
@@ -596,3 +597,17 @@ def test_one_snapshot_entry_is_asked_for_while_another_is_on_its_way(leader: Wor
         leader.turn()
     assert leader.applied == [b"1", b"2"]
     assert leader.replica.core.last_index == first + 2
+
+
+def test_a_snapshot_that_has_arrived_is_installed_at_once(follower: World) -> None:
+    """No message and no timer is waited for: until then the node answers nobody."""
+    sender = Store.open(MemoryDisk(), Identity("test", B), LIMITS, follower.store.configuration)
+    meta = take_snapshot(sender, Position(Index(9), Term(1), 5, 1000), (b"\x00state",))
+    send_snapshot(sender, meta, follower.store)
+    done: list[str] = []
+    assert follower.replica.install(meta, lambda: done.append("installed"))
+    follower.turn()
+    follower.worker.run()
+    assert done == ["installed"] and follower.owner.failures == []
+    assert (follower.replica.applied, follower.replica.core.commit, follower.store.last.index) == (9, 9, 9)
+    assert not follower.replica.install(meta, lambda: done.append("twice")), "the log is there already"

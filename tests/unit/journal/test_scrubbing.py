@@ -71,6 +71,10 @@ def test_rot_is_named_with_what_is_in_it(caplog: pytest.LogCaptureFixture) -> No
     assert first.startswith(f"{covered}: ") and "the snapshot at 30 covers them" in first
     assert second.startswith(f"{bare}: ") and "no snapshot covers them" in second
     assert len([record for record in caplog.records if record.levelname == "CRITICAL"]) == 2
+    # A segment's name is its first index.
+    firsts = [int(name.removeprefix("log-")) for name in world.names("log")]
+    assert f"of indices 1 to {firsts[1] - 1} good up to 0; " in first
+    assert f"of indices {firsts[-2]} to {firsts[-1] - 1} good up to {firsts[-2] - 1}; " in second
 
 
 @pytest.mark.parametrize("at", [0, 20, 70, 90, 500])

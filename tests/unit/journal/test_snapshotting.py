@@ -277,6 +277,35 @@ def test_a_transfer_goes_on_after_a_reset_connection_and_losses(cluster: Replica
     assert len(chunks_sent(cluster, behind.name)) * LIMITS.snapshot_chunk_bytes < 5 * behind_size(cluster)
 
 
+def test_chunks_that_are_lost_again_and_again_are_sent_again_and_again(cluster: Replicas) -> None:
+    """On a link that stays up and loses much, nothing but the sender's own patience brings the rest."""
+    behind = lag_behind(cluster, Writer(cluster))
+    lost: dict[int, int] = {}
+
+    def loses(sender: NodeId, to: NodeId, message: object) -> bool:
+        if not isinstance(message, SnapshotChunk) or message.offset < 10_000 or message.offset > 12_000:
+            return False
+        lost[message.offset] = lost.get(message.offset, 0) + 1
+        return lost[message.offset] <= 4
+
+    cluster.loses = loses
+    cluster.start(behind.name)
+    cluster.until(lambda: settled(cluster))
+    assert max(lost.values()) > 4
+
+
+def test_a_peer_that_goes_away_in_the_middle_is_forgotten_each_time(cluster: Replicas) -> None:
+    """Or its snapshot would be read and sent for nothing, again and again; and it may come back, and go once more."""
+    behind = lag_behind(cluster, Writer(cluster))
+    snapshots = cluster.leader().live.snapshots
+    for part in (10_000, 20_000):
+        cluster.start(behind.name)
+        cluster.until(lambda part=part: part_of(behind) > part)
+        assert list(snapshots._sendings) == [behind.name]
+        cluster.kill(behind.name)
+        cluster.until(lambda: not snapshots._sendings)
+
+
 def test_a_newer_snapshot_replaces_one_received_in_part(cluster: Replicas) -> None:
     """Nobody has the older one any more."""
     writer = Writer(cluster)

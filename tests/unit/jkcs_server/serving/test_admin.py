@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -133,3 +134,25 @@ def test_each_verdict_of_the_leader_is_an_error_that_says_what_may_be_done(verdi
 def test_loopback_is_told_from_other_addresses(host: str, here: bool) -> None:
     """The one thing that guards these requests."""
     assert is_loopback(host) is here
+
+
+QUESTIONS = {"server_status", "list_snapshots", "download_snapshot", "configuration"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_changes_the_cluster_is_written_down_when_it_is_asked_for(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever asks afterwards why the leader changed, or who removed a node, finds it; questions would bury it."""
+    caplog.set_level(logging.INFO)
+    Office().ask(name, arguments_of(name))
+    asked = [record.getMessage() for record in caplog.records]
+    assert asked == ([] if name in QUESTIONS else [f"an administrator asks for {name} {arguments_of(name)}"])
+
+
+def test_what_is_refused_is_not_written_down(caplog: pytest.LogCaptureFixture) -> None:
+    """Or any client could fill the log of the server."""
+    caplog.set_level(logging.INFO)
+    Office().ask("take_snapshot", {}, local=False)
+    Office().ask("take_snapshot", {"colour": "red"})
+    assert caplog.records == []

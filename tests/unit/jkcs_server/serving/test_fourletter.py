@@ -206,8 +206,17 @@ def test_mntr_has_a_key_and_a_value_on_each_line() -> None:
     """Every key is one of ZooKeeper's, so that a dashboard made for it finds it."""
     values = dict(line.split("\t") for line in ask("mntr", Told(open=THREE)).splitlines())
     assert values.keys() == {f"zk_{key}" for key in MONITORED}
-    assert values["zk_version"] == VERSION and values["zk_server_state"] == "standalone"
-    assert values["zk_avg_latency"] == "2.8462" and values["zk_znode_count"] == "9" and values["zk_watch_count"] == "3"
+    told = [values[f"zk_{key}"] for key in ("version", "server_state", "num_alive_connections", "uptime")]
+    assert told == [VERSION, "standalone", "3", "24651"]
+    told = [values[f"zk_{key}"] for key in ("min_latency", "avg_latency", "max_latency")]
+    assert told == ["0", "2.8462", "13"]
+    told = [values[f"zk_{key}"] for key in ("packets_received", "packets_sent", "outstanding_requests")]
+    assert told == ["16", "16", "0"]
+    told = [values[f"zk_{key}"] for key in ("znode_count", "ephemerals_count", "watch_count", "approximate_data_size")]
+    assert told == ["9", "2", "3", "61"]
+    told = [values[f"zk_{key}"] for key in ("open_file_descriptor_count", "max_file_descriptor_count")]
+    assert told == ["42", "20000"]
+    assert (values["zk_global_sessions"], values["zk_local_sessions"]) == ("2", "0"), "all are the cluster's"
 
 
 def test_a_leader_tells_of_its_followers() -> None:

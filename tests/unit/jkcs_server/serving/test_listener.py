@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any, cast
 
 import pytest
@@ -15,8 +16,8 @@ pytestmark = pytest.mark.asyncio
 
 
 class Transport(asyncio.Transport):
-    def __init__(self, host: str | None = None) -> None:
-        super().__init__({} if host is None else {"peername": (host, 4711)})
+    def __init__(self, host: str | None = None, sock: socket.socket | None = None) -> None:
+        super().__init__({"socket": sock} if host is None else {"peername": (host, 4711)})
         self.written = 0
         self.reading = True
         self.closing = False
@@ -123,6 +124,31 @@ async def test_what_is_held_for_a_client_that_is_gone_is_dropped() -> None:
         await asyncio.sleep(0)
         assert len(connection.got) == held < len(DATA)
         assert protocol.unsent() > 0 or leave == "lost"
+
+
+async def test_small_answers_are_not_held_back_by_the_kernel() -> None:
+    """With two requests under way it would keep the second answer until the client's kernel has acknowledged the
+    first, and that may take 40 ms."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        ClientProtocol(lambda sink: None, Crowd(0)).connection_made(Transport(sock=sock))
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_a_client_on_a_socket_of_the_file_system_is_served_as_well() -> None:
+    """It has no such option: to set it is an error."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        transport = Transport(sock=sock)
+        ClientProtocol(lambda sink: cast("Undecided", object()), Crowd(0)).connection_made(transport)
+        assert not transport.closing
+
+
+async def test_a_client_that_is_refused_is_closed() -> None:
+    """There are limits; it may try another server."""
+    transport = Transport()
+    protocol = ClientProtocol(lambda sink: None, Crowd(0))
+    protocol.connection_made(transport)
+    protocol.data_received(DATA)
+    assert transport.closing
 
 
 @pytest.mark.parametrize(("host", "refused"), [("192.0.2.1", 1), ("::ffff:192.0.2.1", 1), ("127.0.0.1", 0), (None, 0)])

@@ -66,3 +66,23 @@ def test_an_overloaded_server_stops_whoever_waits_once() -> None:
     assert tap.told == ["pause"]
     throttle.gave(0)
     assert tap.told == ["pause", "resume"]
+
+
+def test_a_client_is_stopped_as_often_as_it_sends_too_much() -> None:
+    """One that was stopped once and went on is like any other."""
+    tap, throttle = throttled()
+    for _ in range(2):
+        throttle.took(1, REQUESTS_IN_FLIGHT_MAX + 1, overloaded=False)
+        throttle.gave(0)
+        throttle.gave(0)
+    assert tap.told == ["pause", "resume"] * 2
+
+
+def test_one_that_sent_no_more_than_it_may_goes_on_while_some_of_it_waits() -> None:
+    """The limit itself is allowed, when bytes stop a client and when they keep it stopped."""
+    tap, throttle = throttled()
+    throttle.took(HELD_BYTES_MAX, 1, overloaded=False)
+    assert tap.told == []
+    throttle.pause()
+    throttle.gave(1)
+    assert tap.told == ["pause", "resume"]

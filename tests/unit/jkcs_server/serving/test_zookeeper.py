@@ -554,6 +554,18 @@ def test_one_request_at_a_time_is_timed() -> None:
     assert figures.last_zxid == desk.machine.applied
 
 
+def test_events_are_counted_beside_the_answers() -> None:
+    """Whoever sees more answers than requests, or fewer, looks for a fault that there is not."""
+    _, client = connected()
+    figures = client.connection.figures
+    for number in (1, 2, 3):
+        client.call(zk.EXISTS, jute.read(f"/{number}", watch=True))
+        client.call(zk.CREATE, jute.create(f"/{number}"))
+        client.call(zk.EXISTS, jute.read("/"))
+        assert figures.notified == number
+        assert figures.answered == figures.received == 1 + 3 * number
+
+
 def test_the_audit_log_tells_of_refusals_and_of_changes_of_rights(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "jkcs_server.audit")
     desk, client = connected()

@@ -8,9 +8,10 @@ from typing import Any
 
 import msgpack
 
-from jkcs_client.protocol.messages import ANY_VERSION, CHECK, CLOSE, CREATE, DELETE, GUARD, MULTI, SET
+from jkcs_client.protocol.messages import ANY_VERSION, CHECK, CLOSE, CREATE, DELETE, GUARD, MULTI, SET, SET_ACL
 from jkcs_server.tree.acl import Acl, entries_of
 from jkcs_server.tree.commands import EXPIRE, OPEN
+from jkcs_server.tree.keytree import CONTAINER, TTL
 from jkcs_server.tree.machine import TreeMachine
 from journal.record import make_entry
 from journal.values import Entry, EntryKind
@@ -125,6 +126,8 @@ def dump(machine: TreeMachine) -> dict[str, tuple[Any, ...]]:
 
 
 NAMES = ("a", "b", "n-")
+LISTS = (None, [[31, "world", "anyone"], [1, "digest", "me:x"]], [[27, "world", "anyone"]])
+"""Lists under which most goes on."""
 
 
 def random_path(chance: random.Random) -> str:
@@ -133,10 +136,15 @@ def random_path(chance: random.Random) -> str:
 
 def random_step(chance: random.Random, index: int) -> tuple[Any, ...]:
     """One operation that often, not always, can succeed."""
-    op = chance.choice((CREATE, CREATE, CREATE, SET, SET, DELETE, CHECK, GUARD))
+    op = chance.choice((CREATE, CREATE, CREATE, CREATE, SET, SET, DELETE, CHECK, GUARD, SET_ACL))
     path = random_path(chance)
     data = bytes([chance.randrange(256)]) * chance.randrange(20)
     version = chance.choice((ANY_VERSION, ANY_VERSION, 0, 1))
+    if op == SET_ACL:
+        return SET_ACL, path, chance.choice(LISTS), version
+    if op == CREATE and chance.random() < 0.25:
+        flags, ttl = chance.choice(((0, 0), (CONTAINER, 0), (TTL, 5), (TTL, 900)))
+        return CREATE, path, data, flags, chance.choice(LISTS), ttl
     if op == CREATE:
         return CREATE, path + chance.choice(("", "", "/")), data, chance.choice((0, 1, 2, 3, 4, 5, 6, 7, 2, 4))
     if op == SET:

@@ -63,7 +63,8 @@ def test_equal_lists_are_one_object_while_somebody_has_it() -> None:
 
 VALID = ["world:anyone", "ip:10.0.0.1", "ip:10.0.0.0/8", "ip:::1", "x509:CN=me", "sasl:me@REALM"]
 VALID += ["digest:me:bWU=", "digest:me:~", "digest::x"]
-INVALID = ["world:all", "ip:here", "ip:1.2.3.4/33", "ip:1.2.3.4/", "digest:me", "digest:me:x:y", "digest:", "x509:"]
+INVALID = ["world:all", "ip:here", "ip:1.2.3.4/33", "ip:::1/129", "ip:1.2.3.4/", "ip:1.2.3.4/-1", "ip:1.2.3.4/\u00b2"]
+INVALID += ["ip:1.2.3.4/" + "0" * 5000, "digest:me", "digest:me:x:y", "digest:", "x509:"]
 INVALID += ["super:", "other:me", ":"]
 
 
@@ -97,10 +98,11 @@ def test_sizes_have_a_limit() -> None:
     """A list is kept on every server."""
     entry = (1, "ip", "::1")
     acl.check_size([entry] * ACL_ENTRIES_MAX)
+    acl.check_size([(1, "x509", "ü" * ((ACL_ID_BYTES_MAX - 4) // 2))])
     with pytest.raises(TooLarge):
         acl.check_size([entry] * (ACL_ENTRIES_MAX + 1))
     with pytest.raises(TooLarge):
-        acl.check_size([(1, "x509", "x" * ACL_ID_BYTES_MAX)])
+        acl.check_size([(1, "x509", "ü" * ((ACL_ID_BYTES_MAX - 4) // 2) + "x")])
     with pytest.raises(BadArguments):
         acl.check_size([(1, "x509")])
 

@@ -10,12 +10,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jkcs_client.protocol.errors import OK
-from jkcs_client.protocol.messages import CREATE, DELETE, MULTI, SET
+from jkcs_client.protocol.messages import CREATE, DELETE, MULTI, SET, SET_ACL
 from jkcs_server.tree import image
-from jkcs_server.tree.keytree import EPHEMERAL, SEQUENTIAL
+from jkcs_server.tree.commands import REAP
+from jkcs_server.tree.keytree import CONTAINER, EPHEMERAL, SEQUENTIAL, TTL
 from jkcs_server.tree.machine import TreeMachine
 from journal.errors import CorruptRecord
-from tests.unit.jkcs_server.tree.harness import Everyone, Log, Notebook, dump, outcome_in, random_history, replay
+from tests.unit.jkcs_server.tree.harness import (
+    STAMP,
+    TERM,
+    Everyone,
+    Log,
+    Notebook,
+    dump,
+    outcome_in,
+    random_history,
+    replay,
+)
 
 
 def restored(chunks: list[bytes]) -> TreeMachine:
@@ -77,6 +88,38 @@ def test_sequence_and_outcomes_survive() -> None:
     assert outcome_in(log.apply(command)) == first
     assert first[0] == OK and first[1][0][0][0] == "/q/0000000001"
     assert log.write(1, CREATE, "/q/", b"", SEQUENTIAL)[1][0] == "/q/0000000002"
+
+
+def test_lists_and_lifetimes_survive() -> None:
+    """A key that everybody may read after a restart, or that never goes any more, is not the one that was saved."""
+    log = Log()
+    log.open()
+    log.write(1, CREATE, "/listed", b"", 0, ((27, "world", "anyone"), (1, "digest", "me:x")), 0)
+    log.write(1, CREATE, "/changed", b"", 0)
+    for version in range(3):
+        log.write(
+            1, SET_ACL, "/changed", None if version == 2 else ((31, "world", "anyone"), (1, "ip", "::1")), version
+        )
+    log.write(1, CREATE, "/short", b"", TTL, None, 50)
+    log.write(1, CREATE, "/box", b"", CONTAINER, None, 0)
+    for name in ("/box/child", "/box/child/below"):
+        log.write(1, CREATE, name, b"", 0)
+    before = dump(log.machine)
+    assert before["/changed"][1][-2] == 3 and before["/short"][1][-1] == 50
+    other = Log()
+    other.machine.restore(list(log.machine.snapshot()))
+    other.serials = dict(log.serials)
+    assert dump(other.machine) == before
+    assert other.machine.digest() == other.machine.digest_anew() == log.machine.digest()
+    for machine in (log, other):
+        tree = machine.machine.tree
+        assert (list(tree.ttls), list(tree.containers)) == (["/short"], ["/box"])
+        for name in ("/box/child/below", "/box/child"):
+            machine.write(1, DELETE, name, -1)
+        for path in ("/short", "/box"):
+            machine.apply((REAP, 0, 0, 0, path, tree.nodes[path].czxid, TERM), stamp=STAMP + 50)
+            assert path not in tree.nodes
+    assert other.machine.digest() == log.machine.digest()
 
 
 def test_chunks_are_bounded() -> None:

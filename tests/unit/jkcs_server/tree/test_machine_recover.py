@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from jkcs_client.protocol.errors import OK, BadVersion, Fenced
-from jkcs_client.protocol.messages import CREATE, DELETE, GUARD, MULTI, SET
-from jkcs_server.tree.keytree import CHANGED, CREATED, DELETED, EPHEMERAL, SEQUENTIAL
+from jkcs_client.protocol.messages import CREATE, DELETE, GUARD, MULTI, SET, SET_ACL
+from jkcs_server.tree.acl import OPEN_ENTRIES, entries_of
+from jkcs_server.tree.commands import REAP
+from jkcs_server.tree.keytree import CHANGED, CONTAINER, CREATED, DELETED, EPHEMERAL, SEQUENTIAL, TTL
 from journal.errors import CorruptRecord
-from tests.unit.jkcs_server.tree.harness import Log, random_history, replay
+from tests.unit.jkcs_server.tree.harness import STAMP, TERM, Log, random_history, replay
 
 
 @pytest.fixture
@@ -31,8 +33,10 @@ def go_back(log: Log, image: list[bytes]) -> int:
     return index
 
 
-def content(log: Log) -> dict[str, bytes]:
-    return {path: node.data for path, node in log.machine.tree.nodes.items() if not node.owner}
+def content(log: Log) -> dict[str, tuple[object, ...]]:
+    """What a snapshot brings back: data, list and lifetime of the persistent keys."""
+    nodes = log.machine.tree.nodes.items()
+    return {path: (node.data, entries_of(node.acl), node.ttl) for path, node in nodes if not node.owner}
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -174,3 +178,53 @@ def test_what_makes_no_sense_changes_nothing() -> None:
     with pytest.raises(CorruptRecord):
         log.machine.recover([b"\xc1"], log.next_index, 5_000)
     assert log.machine.digest() == digest
+
+
+FRIENDS = ((31, "world", "anyone"), (1, "digest", "me:x"))
+
+
+def test_lists_go_back_as_changes_that_count(log: Log) -> None:
+    """Who may do what is as it was then; and a list that was read in between is not the one of that version again,
+    so nobody who read it writes over what came back."""
+    log.write(1, CREATE, "/listed", b"", 0, FRIENDS, 0)
+    image = list(log.machine.snapshot())
+    log.write(1, SET_ACL, "/listed", None, 0)
+    log.write(1, SET_ACL, "/a", FRIENDS, 0)
+    go_back(log, image)
+    listed, a, d = (log.machine.tree.nodes[path] for path in ("/listed", "/a", "/d"))
+    assert (entries_of(listed.acl), listed.aversion) == (FRIENDS, 2)
+    assert (entries_of(a.acl), a.aversion) == (OPEN_ENTRIES, 2)
+    assert d.aversion == 0, "where nothing changed nothing counts"
+    assert (
+        log.write(1, SET_ACL, "/listed", None, 0)[0] == log.write(1, SET_ACL, "/listed", None, 1)[0] == BadVersion.code
+    )
+    assert log.write(1, SET_ACL, "/listed", None, 2)[0] == OK
+
+
+def test_a_key_that_comes_back_has_its_list_from_the_start(log: Log) -> None:
+    """There is no moment at which everybody may read it."""
+    log.write(1, CREATE, "/listed", b"", 0, FRIENDS, 0)
+    image = list(log.machine.snapshot())
+    log.write(1, DELETE, "/listed", -1)
+    go_back(log, image)
+    listed = log.machine.tree.nodes["/listed"]
+    assert (entries_of(listed.acl), listed.aversion) == (FRIENDS, 0)
+
+
+@pytest.mark.parametrize(
+    ("then", "now"), [((TTL, 50), (0, 0)), ((0, 0), (TTL, 50)), ((TTL, 50), (CONTAINER, 0)), ((TTL, 50), (TTL, 70))]
+)
+def test_lifetimes_go_back(log: Log, then: tuple[int, int], now: tuple[int, int]) -> None:
+    """A key that was to stay stays, and one that was to go is found by those who look for such."""
+    log.write(1, CREATE, "/k", b"", then[0], None, then[1])
+    image, before = list(log.machine.snapshot()), content(log)
+    log.write(1, DELETE, "/k", -1)
+    log.write(1, CREATE, "/k", b"", now[0], None, now[1])
+    index = go_back(log, image)
+    tree = log.machine.tree
+    assert content(log) == before
+    assert (list(tree.ttls), list(tree.containers)) == (["/k"] if then[0] == TTL else [], [])
+    czxid = tree.nodes["/k"].czxid
+    assert czxid < index, "the same key all the time since it was made anew"
+    log.apply((REAP, 0, 0, 0, "/k", czxid, TERM), stamp=STAMP + 60)
+    assert ("/k" in tree.nodes) == (then[0] != TTL)

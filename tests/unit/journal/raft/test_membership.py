@@ -277,3 +277,24 @@ def test_what_cannot_work_is_refused_by_name() -> None:
         with pytest.raises(ChangeRefused, match=why):
             ask()
     assert leader.core.configuration_index == 0
+
+
+def test_an_observer_that_is_named_becomes_a_voter_and_the_others_stay_observers() -> None:
+    """Nobody has two parts, and a change of voters takes nothing from those who are not in it."""
+    observed = Configuration(NAMES[:3], observers=NAMES[3:5])
+    cluster = Cluster(configuration=observed)
+    leader = cluster.elect(1)
+    leader.core.update_voters(NAMES[:3], (*NAMES[:2], NAMES[3]), {}, cluster.now)
+    expected = Configuration((*NAMES[:2], NAMES[3]), observers=NAMES[4:5])
+    until(cluster, lambda: all(cluster[number].core.committed_configuration == expected for number in (1, 2, 4, 5)))
+    assert (cluster[4].core.role, cluster[5].core.role) == (Role.FOLLOWER, Role.OBSERVER)
+
+
+def test_a_newcomer_has_its_first_benefit_from_the_moment_it_is_named() -> None:
+    """Not from when the leader last looked at the clock: a short silence would already count against it."""
+    cluster = Cluster(3, spare=1)
+    leader = cluster.elect(1)
+    cluster.now += 0.01
+    leader.core.update_voters(NAMES[:3], NAMES[:4], {}, cluster.now)
+    [newcomer] = [status for status in leader.core.progress() if status.peer == NAMES[3]]
+    assert newcomer.heard_at == cluster.now

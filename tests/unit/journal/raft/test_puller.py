@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from journal.limits import Limits
-from journal.raft.messages import Append, Heartbeat, Message, PullReply, PullRequest, ReadRequest
+from journal.raft.messages import Append, Heartbeat, Message, PullReply, PullRequest, ReadRequest, SnapshotChunk
+from journal.raft.puller import SILENT_TIMEOUTS
 from journal.raft.ready import Role
-from journal.values import Configuration, HardState, Index, NodeId, Term
+from journal.values import Configuration, HardState, Index, NodeId, Position, SnapshotMeta, Term
 from tests.support.raft_cluster import Alone, Cluster, Node, chain, node_names
 
 NAMES = node_names(6)
@@ -382,3 +383,79 @@ def test_a_source_whose_disk_stands_still_is_left_for_another() -> None:
         cluster.now += timeout / 2
         cluster[4].core.tick(cluster.now)
     assert cluster[4].core._puller.source != source
+
+
+def pulled(node: Node, *, commit: int, attested: int = 0, compacted: bool = False, now: float) -> int:
+    """Hand an observer its source's answer without entries; returns how many questions follow at once."""
+    source, cluster = node.core._puller.source, node.cluster
+    assert source is not None
+    leader = next(iter(cluster.leaders()))
+    reply = PullReply(
+        leader.core.term, leader.name, 0, compacted, Index(attested), 1, Index(0), Term(0), 0, Index(commit)
+    )
+    cluster.bag.clear()
+    node.core.step(source, reply, now)
+    node.run()
+    asked = sum(isinstance(message, PullRequest) for _, _, message in cluster.bag)
+    cluster.bag.clear()
+    return asked
+
+
+def test_a_source_that_has_all_that_a_quorum_agrees_on_is_kept() -> None:
+    """On an idle cluster nothing comes for hours: that there is nothing is news enough from one that is up to date."""
+    cluster, leader = started()
+    write(cluster, leader, b"a")
+    until(cluster, lambda: cluster[4].payloads() == [b"a"])
+    observer = cluster[4]
+    source, commit = observer.core._puller.source, observer.core.commit
+    for _ in range(20):
+        pulled(observer, commit=commit, attested=commit, now=cluster.now)
+        cluster.now += cluster.timing.election_timeout / 2
+        observer.core.tick(cluster.now)
+        observer.run()
+        assert observer.core._puller.source == source
+
+
+def test_one_whose_snapshot_follows_asks_again_when_it_should_have_begun() -> None:
+    """A question for each answer would keep both sides busy until the snapshot is there."""
+    cluster, leader = started()
+    write(cluster, leader, b"a")
+    until(cluster, lambda: cluster[4].payloads() == [b"a"])
+    observer = cluster[4]
+    ahead = observer.core.commit + 100
+    assert pulled(observer, commit=ahead, now=cluster.now) == 1, "there is more, and it is asked for"
+    assert pulled(observer, commit=ahead, compacted=True, now=cluster.now) == 0
+    assert observer.core._puller.deadline == cluster.now + cluster.timing.election_timeout
+
+
+def test_a_voter_that_got_a_snapshot_without_a_leader_waits_for_one_again() -> None:
+    """It is as far as its source was; most elections are over before it would have to ask around."""
+    node = Alone(1)
+    timeout = node.cluster.timing.election_timeout
+    node.wait(node.core._puller.deadline)
+    puller, position = node.core._puller, Position(Index(9), Term(1), 1, 0)
+    assert puller.source is not None
+    news = PullReply(Term(1), "", 0, True, Index(0), 0, Index(0), Term(0), 0, Index(9))
+    node.step(puller.source, news)
+    assert puller.deadline == node.cluster.now + timeout, "the snapshot should be on its way by then"
+    node.cluster.now += timeout / 4
+    node.step(puller.source, SnapshotChunk(Term(1), SnapshotMeta(position, Configuration(NAMES[:3]), 1), 0, b""))
+    assert (node.node.restores, node.core.commit, node.core.leader) == (1, 9, None)
+    assert puller.deadline == node.cluster.now + SILENT_TIMEOUTS * timeout
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_a_source_whose_snapshot_arrives_is_not_left_for_another(arrives: bool) -> None:
+    """That would begin it anew, from the start, at each question; one that sends nothing is left."""
+    node = Alone(1)
+    node.wait(node.core._puller.deadline)
+    puller = node.core._puller
+    source = puller.source
+    assert source is not None
+    node.step(source, PullReply(Term(1), "", 0, True, Index(0), 0, Index(0), Term(0), 0, Index(9)))
+    if arrives:
+        node.cluster.now += node.cluster.timing.election_timeout / 2
+        meta = SnapshotMeta(Position(Index(9), Term(1), 1, 0), Configuration(NAMES[:3]), 1000)
+        node.core.step(source, SnapshotChunk(Term(1), meta, 0, b"the first of many"), node.cluster.now)
+    node.core.tick(puller.deadline)
+    assert (puller.source == source) is arrives

@@ -37,6 +37,39 @@ def test_a_save_is_durable_on_return(disk: MemoryDisk) -> None:
     assert Metadata.load(disk).hard_state == VOTED
 
 
+@pytest.mark.parametrize("fenced", [9, 0])
+def test_a_verdict_about_the_state_is_found_again(disk: MemoryDisk, fenced: int) -> None:
+    """A node that differs from the others must not start again and serve, however it was stopped; and one that was
+    rebuilt must."""
+    metadata = Metadata.load(disk)
+    metadata.save(VOTED, JOINT)
+    metadata.fence(Index(5))
+    metadata.fence(Index(fenced))
+    disk.crash()
+    found = Metadata.load(disk)
+    assert (metadata.fenced, found.fenced) == (fenced, fenced)
+    assert (found.hard_state, found.configuration) == (VOTED, JOINT)
+    found.save(VOTED, THREE)
+    assert Metadata.load(disk).fenced == fenced, "what is saved later does not forget it"
+
+
+def test_those_who_were_met_are_found_again(disk: MemoryDisk) -> None:
+    """A node that comes back with another directory has forgotten what it voted: it is known by its incarnation."""
+    metadata = Metadata.load(disk)
+    assert metadata.met == {}
+    before = metadata.met
+    metadata.meet(NodeId("n3"), b"third---")
+    metadata.meet(NodeId("n2"), b"second--")
+    assert before == {}, "whoever reads it meanwhile sees it unchanged"
+    disk.crash()
+    found = Metadata.load(disk)
+    assert found.met == metadata.met == {"n2": b"second--", "n3": b"third---"}
+    assert found.incarnation == b"12345678"
+    found.save(VOTED, JOINT)
+    found.fence(Index(5))
+    assert Metadata.load(disk).met == metadata.met
+
+
 def test_a_crash_at_any_step_of_a_save_leaves_one_whole_state(disk: MemoryDisk) -> None:
     """R8: term and vote change together or not at all, and the slots are never both under way."""
     for step in range(4):

@@ -293,3 +293,17 @@ def test_a_crash_while_restoring_leaves_a_directory_that_no_node_takes() -> None
         except StorageError:
             continue
         assert store.last == START and store.snapshot is None
+
+
+def test_a_node_that_differed_from_the_others_is_rebuilt_and_starts_again() -> None:
+    """Nothing of its state is used, and nothing of what it promised is forgotten; it is no ground for a new cluster."""
+    disk = filled()
+    Store.open(disk, ME, LIMITS, THREE).fence(Index(7))
+    assert inspect(disk, LIMITS).refusal == "its state was found to differ from that of the cluster at index 7"
+    with pytest.raises(StorageError, match="at index 7"):
+        force_new_cluster(disk, LIMITS, ALONE, STAMP)
+    rebuild(disk, LIMITS)
+    found = inspect(disk, LIMITS)
+    assert (found.refusal, found.fenced, found.acknowledged) == (None, 0, 30)
+    store = open_store(disk)
+    assert (store.last, store.withheld) == (START, 30)

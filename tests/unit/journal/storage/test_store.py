@@ -342,3 +342,14 @@ def test_a_store_on_real_files(tmp_path: Path) -> None:
     disk = FileDisk(tmp_path / "data")
     assert open_store(disk).start == meta.position
     disk.close()
+
+
+def test_a_state_that_differs_from_the_quorums_is_never_used_again() -> None:
+    """A restart does not make it right: it would be served to clients and, as a snapshot, spread to others."""
+    disk = MemoryDisk()
+    store = open_store(disk)
+    save_each(store, make_entries(START, 3))
+    store.fence(Index(2))
+    disk.crash()
+    with pytest.raises(StorageError, match="differs from that of the other members at index 2: rebuild this node"):
+        open_store(disk)
