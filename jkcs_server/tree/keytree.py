@@ -3,11 +3,10 @@
 Knows nothing of serials, clients, entries or bytes on disk. Time comes in as `stamp`, order as `index`.
 Called by `apply` to change it, by `image` to save and load it, and by the serving side to read it.
 
-One flat dictionary leads from a path to its node. Nodes are changed in place, except where somebody
-still needs them as they were: a snapshot under way, or a transaction that may fail. A change of data moves
-`mzxid` to its index, a change of the list of children `pzxid`; as long as that number is not above the
-index to be kept, the node may be as it was then, and is replaced by a copy. So a node is copied twice at
-the most, and nobody has to note which were.
+One flat dictionary leads from a path to its node. Nodes are changed in place, except where somebody still needs them
+as they were: a snapshot under way, or a transaction that may fail. A change of data moves `mzxid` to its index, a
+change of the list of children `pzxid`; as long as that number is not above the index to be kept, the node may be as
+it was then, and is replaced by a copy. So a node is copied twice at the most, and nobody has to note which were.
 """
 
 from __future__ import annotations
@@ -43,7 +42,6 @@ from jkcs_server.tree.node import (
     Node,
     check_version,
 )
-from jkcs_server.tree.quotas import Quota
 
 # Plain integers: to combine members of an enum costs more than to create a key.
 EPHEMERAL = int(CreateFlag.EPHEMERAL)
@@ -96,7 +94,7 @@ class KeyTree:
         """Paths of all containers, in no order that replicas share."""
         self.ttls: dict[str, None] = {}
         """Paths of all keys that go when nobody sets them, likewise."""
-        self.quotas: dict[str, Quota] = {}
+        self.quotas: dict[str, quotas.Quota] = {}
         """Quotas by the path they are on. Each is what the keys below make of it."""
         self.changes: list[Change] = []
         """What happened, for whoever drives the tree to take and clear."""
@@ -110,7 +108,7 @@ class KeyTree:
         """During a transaction: where `_kept_to` returns to."""
         self._sum_before = 0
         """During a transaction: where `sum` returns to when it is rolled back."""
-        self._quotas_before: dict[str, Quota] = {}
+        self._quotas_before: dict[str, quotas.Quota] = {}
         """During a transaction: likewise for `quotas`."""
         if not bare:
             for path, (cversion, aversion, entries) in SYSTEM.items():
@@ -164,14 +162,14 @@ class KeyTree:
             paths.check_form(path)
             if not flags & PARENTS:
                 raise NoNode(parent_path)
-            parent = self._create_ancestors(path, index, stamp, ids, acl)
+            parent = self._create_ancestors(path, len(data), index, stamp, ids, acl)
         elif parent.acl is not None and not acls.allows(parent.acl, _CREATE, ids):
             raise NoAuth(path)
         elif path in nodes:
             raise NodeExists(path)
         elif parent.owner:
             raise NoChildrenForEphemerals(parent_path)
-        if self.quotas:
+        elif self.quotas:
             quotas.charge(self, path, 1, len(data))
         node = Node(data, index, stamp, session_id if flags & EPHEMERAL else 0)
         if acl is not None or flags >= CONTAINER:
@@ -376,8 +374,8 @@ class KeyTree:
         paths.check_form(path)
         return NoNode(path)
 
-    def _create_ancestors(self, path: str, index: int, stamp: int, ids: Ids, acl: Acl | None) -> Node:
-        """Create what is missing above a legal path, top first; returns the parent."""
+    def _create_ancestors(self, path: str, size: int, index: int, stamp: int, ids: Ids, acl: Acl | None) -> Node:
+        """Create what is missing above a legal path, top first, if there is room for a key of that size too."""
         above = paths.ancestors_of(path)
         first = next(place for place, ancestor in enumerate(above) if ancestor not in self.nodes)
         parent_path = above[first - 1]
@@ -386,6 +384,8 @@ class KeyTree:
             raise NoAuth(path)
         if parent.owner:
             raise NoChildrenForEphemerals(parent_path)
+        if self.quotas:
+            quotas.charge(self, path, 1, size, above[first:])
         for ancestor in above[first:]:
             node = Node(b"", index, stamp, 0)
             node.acl = acl

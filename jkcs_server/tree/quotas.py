@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from jkcs_client.protocol.errors import QuotaExceeded
@@ -62,12 +62,16 @@ class Quota:
         return b"count=%d,bytes=%d" % (self.count, self.bytes)
 
 
-def charge(tree: KeyTree, path: str, count: int, size: int) -> None:
-    """Raise QuotaExceeded when there is no room for so many more keys and bytes at `path`. Changes nothing."""
+def charge(tree: KeyTree, path: str, count: int, size: int, missing: Sequence[str] = ()) -> None:
+    """Raise QuotaExceeded when there is no room for so many more keys and bytes at `path`. Changes nothing.
+
+    `missing`: ancestors of the path that will be created with it, the top first.
+    """
     for top, quota in _above(tree, path):
         limits = quota.limits
         if count:
-            _check(top, "keys", quota.count, count, limits.count, limits.count_hard)
+            more = count + sum(ancestor == top or ancestor.startswith(top + "/") for ancestor in missing)
+            _check(top, "keys", quota.count, more, limits.count, limits.count_hard)
         if size:
             _check(top, "bytes", quota.bytes, size, limits.bytes, limits.bytes_hard)
 

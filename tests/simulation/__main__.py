@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from tests.simulation.plan import ALL_FAULTS, ROLES, ZOOKEEPER_ROLES, Narrowing, numbers_in
+from tests.simulation.plan import ALL_FAULTS, RARE_ROLES, ROLES, ZOOKEEPER_ROLES, Narrowing, numbers_in
 from tests.simulation.report import Summary, describe, explain, replay
 from tests.simulation.run import Outcome, run_seed
 from tests.simulation.shrink import shrink
@@ -88,7 +88,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     less.add_argument("--skip-events", type=_numbers, metavar="N,A-B,...", help="without these fault events")
     less.add_argument(
-        "--roles", type=_names(ROLES + ZOOKEEPER_ROLES), metavar="NAME,...", help="clients, one for each role named"
+        "--roles",
+        type=_names(ROLES + ZOOKEEPER_ROLES + RARE_ROLES),
+        metavar="NAME,...",
+        help="clients, one for each role named",
     )
     less.add_argument("--servers", type=int, choices=(1, 3, 5), help="so many servers")
     less.add_argument("--seconds", type=float, help="seconds of chaos")

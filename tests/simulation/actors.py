@@ -36,6 +36,8 @@ from tests.simulation.trace import Violation
 
 Call = Callable[[], Awaitable[Any]]
 CALM_SECONDS = 1.0
+PAUSE_SECONDS_MAX = 4.0
+"""A client that thinks with a lock in its hand must not keep the others waiting for longer than a run's end lasts."""
 GONE = (RetryableError, SessionExpired, ClientClosed)
 """Errors after which nothing has happened, and perhaps nothing will in this session."""
 REFUSED = (NoNode, BadVersion, NodeExists, NotEmpty)
@@ -72,6 +74,8 @@ class Load(Protocol):
     observer: WorldObserver
     history_events: int
     write_bytes: tuple[int, ...]
+    clocks_agree: bool
+    """Nothing happens to any clock in this run."""
 
     def now(self) -> float: ...
 
@@ -111,6 +115,11 @@ class Actor:
         self._seen = 0
         """The highest index that this session has been shown."""
 
+    @classmethod
+    def credentials(cls, who: str) -> tuple[tuple[str, str], ...]:
+        """What a client of this name proves itself with in each of its sessions."""
+        return ()
+
     def actions(self) -> list[Call]:
         """What is done at the same time, until the run or the session ends."""
         raise NotImplementedError
@@ -140,7 +149,7 @@ class Actor:
     async def _pause(self, mean: float) -> None:
         """Think for a while, the longer the calmer the run; but not so long that its end has to wait."""
         calm = max(mean, min(mean * self._load.pace, CALM_SECONDS))
-        await anyio.sleep(self._chance.expovariate(1.0 / calm))
+        await anyio.sleep(min(self._chance.expovariate(1.0 / calm), PAUSE_SECONDS_MAX))
 
     @property
     def _committed(self) -> int:

@@ -218,13 +218,20 @@ class Faults:
         if machine.process.paused:
             world.loop.resume(machine.process)
 
+    def _is_known(self, leader: Machine) -> bool:
+        """Whether all that come right have heard of a leader: one that has not would vote for another."""
+        servers = [machine.server for machine in self.core if machine is not leader]
+        return all(server is not None and server.replica.leadership.leader == leader.name for server in servers)
+
     def _abandon(self, machine: Machine) -> None:
         """Leave a server broken for ever, in one way or another."""
         world = self._world
         machine.abandoned = True
         fate = world.chance.stream(f"fate/{machine.name}").choice(ABANDONED)
         leader = self.leader()
-        if fate == "does not hear the leader" and leader not in self.core:
+        if fate == "does not hear the leader" and (
+            leader is None or leader not in self.core or not self._is_known(leader)
+        ):
             fate = "down"  # it might come to lead, and nothing would be wrong with that
         world.trace.add(machine.name, f"stays broken: {fate}")
         if fate == "down" or machine.process is None:

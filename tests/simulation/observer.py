@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
 from jkcs_server.tree.machine import TreeMachine
-from journal.errors import StorageError
+from journal.errors import CorruptRecord, DiskFailed, StorageError
 from journal.raft.messages import AppendReply, Message
 from journal.raft.ready import Role
 from journal.replica import Replica
@@ -103,7 +103,10 @@ class CoreView:
         return self._core._state.configuration
 
     def term_at(self, index: int) -> int | None:
-        return self._core._state.log.term_at(Index(index))
+        try:
+            return self._core._state.log.term_at(Index(index))
+        except (CorruptRecord, DiskFailed):
+            return None  # its disk cannot be read just now
 
 
 class WorldObserver:
@@ -201,7 +204,7 @@ class WorldObserver:
         found = durable_log(server.store)
         found.snapshot = newest_snapshot(machine.disk.names())
         if machine.rotted:
-            self.durability.logs[machine.name] = found
+            self.durability.on_damaged(machine.name, found)
         else:
             self.durability.on_recovered(machine.name, found, self.raft.newest)
         self._trace.add(machine.name, f"is up in term {view.term}, log to {view.last_index}, applied {view.applied}")

@@ -55,6 +55,9 @@ FAR_BEHIND_ROLES = ("registers",) * 4 + ("reader", "watcher", "watcher", "tree",
 ZOOKEEPER_ROLES = ("zookeeper registers", "zookeeper ephemerals", "zookeeper watcher")
 """Some seeds have one or two of these clients besides, which speak the other protocol."""
 ZOOKEEPER_RATE = 0.35
+RARE_ROLES = ("owner", "owner", "stranger", "insider", "lifetimes", "lifetimes", "quotas")
+"""What more clients do in a part of all seeds: permissions, lifetimes, quotas."""
+RARE_RATE = 0.35
 CODEC_EVERY = 10
 """One seed in so many lets servers talk through the production codec."""
 CORE_EVERY = 3
@@ -231,7 +234,10 @@ def draw(seed: int, narrowing: Narrowing = NOTHING_TAKEN) -> Plan:
 
 
 def _roles(seed: int, far_behind: bool) -> tuple[str, ...]:
-    return (FAR_BEHIND_ROLES if far_behind else ROLES) + _draw_zookeeper_roles(seed)
+    usual = FAR_BEHIND_ROLES if far_behind else ROLES
+    # By streams of their own, and behind the others: those keep their numbers, and what they draw.
+    rare = RARE_ROLES if Chance(seed).stream("rare roles").random() < RARE_RATE else ()
+    return usual + _draw_zookeeper_roles(seed) + rare
 
 
 def _draw_zookeeper_roles(seed: int) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
-from jkcs_server.tree.commands import EXPIRE, MOVE, MOVE_SERIALS
+from jkcs_server.tree.commands import EXPIRE, MOVE, MOVE_SERIALS, REAP
 from jkcs_server.tree.machine import TreeMachine
 from journal.raft.messages import (
     Append,
@@ -111,6 +111,18 @@ STATES = {
     "zookeeper write void behind a move": "it came too late",
     "watches set again": "on a new connection",
     "event told on return": "it happened while the client was away",
+    # Rights, lifetimes and quotas.
+    "write refused by a list": "",
+    "read refused by a list": "",
+    "list changed under a writer": "who was then refused",
+    "list changed in vain": "another change was quicker",
+    "key reaped": "its time had passed",
+    "container reaped": "its last child had gone",
+    "reap met a key that was set": "in time, and it stayed",
+    "reap met a child": "which keeps its parent",
+    "reap met nobody": "the key had gone before",
+    "quota refused": "",
+    "soft quota passed": "which refuses nothing",
 }
 """Name -> what it means. A long run that misses one of them has a hole."""
 
@@ -383,6 +395,8 @@ class Reach:
             session = machine.sessions.get(session_id)
             if op == EXPIRE:
                 self.see("session expired")
+            elif op == REAP:
+                self._on_reap(command[4].decode(), command[5], entry.stamp, machine)
             elif not session_id:
                 self._attached[entry.first + offset] = node
             elif session is None:
@@ -393,6 +407,18 @@ class Reach:
                 self.see("zookeeper write void behind a move")
             elif serial <= session.serial:
                 self.see("duplicate write answered from memory")
+
+    def _on_reap(self, path: str, czxid: int, stamp: int, machine: TreeMachine) -> None:
+        """As far as the state before its entry tells."""
+        key = machine.tree.find(path)
+        if key is None or key.czxid != czxid:
+            self.see("reap met nobody")
+        elif key.children:
+            self.see("reap met a child")
+        elif key.ttl > 0 and stamp < key.mtime + key.ttl:
+            self.see("reap met a key that was set")
+        else:
+            self.see("key reaped" if key.ttl > 0 else "container reaped")
 
 
 def _before(owner: Any, method: str, look: Callable[..., None]) -> None:

@@ -10,6 +10,7 @@ import anyio
 
 from jkcs_client.protocol.errors import Compacted, NoNode, RetryableError
 from tests.simulation.actors import GONE, Actor, Call
+from tests.simulation.checkers.rights import identity
 from tests.simulation.checkers.watches import WatchLog, check_nothing_missed, check_one_shot
 from tests.simulation.roles_keys import REGISTERS
 
@@ -20,6 +21,8 @@ ONE_SHOT_SECONDS = 2.0
 
 class WatchUser(Actor):
     """One recursive watch, and reads beside it."""
+
+    TOPS: tuple[str, ...] = ("/reg", "/", "/eph", "/multi", "/dir-a")
 
     def actions(self) -> list[Call]:
         return [self._watch_all, self._read_beside]
@@ -40,7 +43,7 @@ class WatchUser(Actor):
 
     async def _watch_all(self) -> None:
         """Follow everything below a key, from the index of a read on, or from where the last watch ended."""
-        top = self._chance.choice(("/reg", "/", "/eph", "/multi", "/dir-a"))
+        top = self._chance.choice(self.TOPS)
         resume = 0
         while not self._over:
             try:
@@ -64,10 +67,12 @@ class WatchUser(Actor):
 
     async def _watch(self, top: str, since: int) -> int:
         """Watch for a while; returns the index from which another watch may go on."""
-        log = WatchLog(self._who, top, since, self._ghost.annals.events, history=self._load.history_events)
-        async with self._client.watch(top, recursive=True, since=since) as events:
+        events, history = self._ghost.annals.events, self._load.history_events
+        ids = frozenset(identity(secret) for _, secret in self.credentials(self._who))
+        log = WatchLog(self._who, top, since, events, history=history, ids=ids)
+        async with self._client.watch(top, recursive=True, since=since) as told:
             self._load.watch_logs[self._process] = log
-            async for event in events:
+            async for event in told:
                 self._load.verify(log.on_event, int(event.kind), event.path, event.index)
                 if self._chance.random() < 0.02:
                     break

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.simulation.acts import ACTS
+from tests.simulation.checkers.books import overdue
 from tests.simulation.faults import Chaos, Faults
 from tests.simulation.loop import Deadlock, Livelock, SimLoop, quiet_disposal
 from tests.simulation.observer import WorldObserver
@@ -27,6 +28,8 @@ from tests.simulation.world import World
 LIVENESS_ELECTIONS = 20
 """Election timeouts within which everything must be well after the faults have ended."""
 SESSION_SECONDS_MAX = 4.0
+REAP_SECONDS_MAX = 4.0
+"""So long a key that should go by itself may stay: its leader looks once a second."""
 SEARCH_EVERY = 20
 CALM_SECONDS = 1.0
 CALM_ELECTIONS_MAX = 1
@@ -207,6 +210,9 @@ class _Run:
             lambda: f"sessions {sorted(sessions)} of dead clients do not end",
             lambda: not sessions,
         )
+        await self._eventually(
+            bound + REAP_SECONDS_MAX, lambda: f"keys do not go by themselves: {self._overdue()}", self._is_reaped
+        )
         await self._eventually(bound, self._describe_lag, self._is_level)
         # One may still have been under way, and one goes to whom the cluster prefers.
         if self._term() > calm_term + CALM_ELECTIONS_MAX:
@@ -249,6 +255,16 @@ class _Run:
     def _is_led(self) -> bool:
         servers = [machine.server for machine in self._faults.core if machine.running]
         return any(server is not None and server.replica.leadership.serving for server in servers)
+
+    def _is_reaped(self) -> bool:
+        """Nothing is there any more that should have gone, by the clock of who leads."""
+        return self._overdue() == []
+
+    def _overdue(self) -> list[str] | None:
+        leader = self._faults.leader()
+        if leader is None:
+            return None
+        return overdue(self._observer.ghost.model, self._world.wall_ms(leader))
 
     def _is_level(self) -> bool:
         """All healed servers have applied all that was ever applied, and nothing is under way."""

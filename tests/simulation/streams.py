@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from ipaddress import IPv4Address
 from typing import Any
+from zlib import crc32
 
 import anyio
 import anyio.lowlevel
@@ -211,11 +213,17 @@ class SimStream(ByteStream):
         self._wake = anyio.Event()
 
 
+def address_of(name: str) -> str:
+    """Each client is a machine of its own, whose name decides its address."""
+    return str(IPv4Address(10 << 24 | crc32(name.encode()) & 0xFFFFFF))
+
+
 class SimTransport(asyncio.Transport):
     """The server's end."""
 
     def __init__(self, connection: Connection) -> None:
-        super().__init__(extra={"peername": (connection.client.name, 1), "sockname": (connection.server.name, 1)})
+        peer = (address_of(connection.client.name), 1)
+        super().__init__(extra={"peername": peer, "sockname": (connection.server.name, 1)})
         self._connection = connection
         self._protocol: Any = None
         self._reading = True

@@ -25,8 +25,11 @@ from tests.simulation.checkers.watches import WatchLog
 from tests.simulation.checkers.zookeeper import SessionLog
 from tests.simulation.loop import Process
 from tests.simulation.observer import WorldObserver
+from tests.simulation.plan import CLOCK_FAULTS
 from tests.simulation.roles_keys import DirectoryUser, Quitter, Reader, RegisterUser, Sleeper, TreeUser
+from tests.simulation.roles_lifetimes import LifetimeUser, QuotaUser
 from tests.simulation.roles_locks import ALL_LOCKS, LockUser, RecklessUser, fenced_key
+from tests.simulation.roles_rights import Insider, Owner, Stranger
 from tests.simulation.roles_watches import WatchUser
 from tests.simulation.roles_zookeeper import (
     NUMBERED,
@@ -52,6 +55,11 @@ ROLES: dict[str, type[Actor]] = {
     "zookeeper registers": ZooKeeperRegisterUser,
     "zookeeper ephemerals": ZooKeeperEphemeralUser,
     "zookeeper watcher": ZooKeeperWatchUser,
+    "owner": Owner,
+    "insider": Insider,
+    "stranger": Stranger,
+    "lifetimes": LifetimeUser,
+    "quotas": QuotaUser,
 }
 """By the names in a plan."""
 RESTART_SECONDS_MEAN = 0.5
@@ -81,6 +89,7 @@ class Workload:
         """The recursive watch of each client that has one now."""
         self.history_events = world.plan.history_events
         self.write_bytes = world.plan.write_bytes
+        self.clocks_agree = not set(CLOCK_FAULTS) & set(world.plan.faults)
 
     @property
     def stopping(self) -> bool:
@@ -190,6 +199,7 @@ class Workload:
             request_timeout=chance.choice((1.0, 3.0, 10.0)),
             dialer=dialer,
             random=random.Random(chance.random()),
+            auth=role.credentials(process.name),
         )
 
     # What the actors write down.

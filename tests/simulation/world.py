@@ -19,7 +19,7 @@ from anyio.abc import ByteStream
 from jkcs_client.address import Address
 from jkcs_server.config import NodeConfig
 from jkcs_server.server import Edges, Server, first_configuration
-from journal.errors import CorruptRecord, DiskFailed, StorageError
+from journal.errors import CorruptRecord, DiskFailed, DiskFull, StorageError
 from journal.limits import Limits
 from journal.raft.messages import Message
 from journal.storage.metadata import INCARNATION_BYTES, MARK_NAME, Identity
@@ -163,8 +163,11 @@ class World:
         except StorageError as error:
             self._on_refused(machine, process, error)
             return
-        except (DiskFailed, Ended) as error:
-            if isinstance(error, DiskFailed):
+        except (DiskFailed, DiskFull, Ended) as error:
+            if isinstance(error, DiskFull) and not machine.rotted:
+                self.fail(error)  # a full disk alone keeps nobody from starting
+                return
+            if not isinstance(error, Ended):
                 self.reach.see("start failed by the disk")
             self.links.later(0.0, self._crash_if_same, machine, process, False)
             return
@@ -205,12 +208,16 @@ class World:
             machine.workers[1],
             machine.network,
             self.chance.stream(f"raft/{stream}"),
-            lambda: WALL_START_MS + int(self.loop.now * 1000) + machine.wall_skew_ms,
+            lambda: self.wall_ms(machine),
             entropy.randbytes,
         )
         server = Server(self._config(machine), edges)
         server.on_failed = lambda error: self._on_failed(machine, error)
         return server
+
+    def wall_ms(self, machine: Machine) -> int:
+        """What a machine's clock shows."""
+        return WALL_START_MS + int(self.loop.now * 1000) + machine.wall_skew_ms
 
     def _config(self, machine: Machine) -> NodeConfig:
         return NodeConfig(

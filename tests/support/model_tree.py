@@ -8,6 +8,7 @@ the protocol and nothing else. Used by property tests of the tree, and by the si
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +28,8 @@ class Failed(Exception):
         self.detail = detail
 
 
-OPEN_ACL = ((31, "world", "anyone"),)
+AclEntries = tuple[tuple[int, str, str], ...]
+OPEN_ACL: AclEntries = ((31, "world", "anyone"),)
 READ, WRITE, CREATE, DELETE, ADMIN = 1, 2, 4, 8, 16
 SYSTEM = ("/", "/zookeeper", "/zookeeper/config", "/zookeeper/quota")
 
@@ -46,7 +48,7 @@ class ModelKey:
     version: int = 0
     cversion: int = 0
     next_number: int = 0
-    acl: tuple[tuple[int, str, str], ...] = OPEN_ACL
+    acl: AclEntries = OPEN_ACL
     aversion: int = 0
     ttl: int = 0
 
@@ -68,7 +70,11 @@ class ModelSession:
 
 
 class ModelTree:
-    """Commands in, answers out. `events` are those of the last command: (kind, path), in order."""
+    """Commands in, answers out. `events` are those of the last command: (kind, path), in order.
+
+    Beside it, `lists` has the access control list that the key of each event had then, and `quiet` the paths of what
+    changed without an event.
+    """
 
     def __init__(self) -> None:
         self.keys = {path: ModelKey(b"", 0, 0, 0, 0, 0) for path in SYSTEM}
@@ -79,6 +85,8 @@ class ModelTree:
         self.sessions: dict[int, ModelSession] = {}
         self.ids: Any = ()
         self.events: list[tuple[int, str]] = []
+        self.lists: list[AclEntries] = []
+        self.quiet: list[str] = []
 
     # Reading
 
@@ -107,7 +115,7 @@ class ModelTree:
 
         `term` is that of the command's entry; without it every expiry is taken to be of the right term.
         """
-        self.events = []
+        self._tell_nothing()
         op, session_id, serial, acked, *arguments = command
         if op == OPEN and session_id == 0:
             if any(session.password == arguments[0] for session in self.sessions.values()):
@@ -172,7 +180,7 @@ class ModelTree:
             return errors.OK, self._step(index, stamp, session_id, op, arguments)
         except Failed as failure:
             self.keys = before
-            self.events = []
+            self._tell_nothing()
             return failure.code, failure.detail
 
     def _multi(self, index: int, stamp: int, session_id: int, arguments: list[Any]) -> tuple[Any, ...]:
@@ -239,6 +247,7 @@ class ModelTree:
             raise Failed(errors.BadVersion, path)
         if op == messages.SET_ACL:
             key.acl, key.aversion = acl, key.aversion + 1
+            self.quiet.append(path)
             return (self.stat(path),)
         if op == messages.DELETE:
             if self.children(path):
@@ -250,7 +259,7 @@ class ModelTree:
             if not _is_version(arguments[-1], key.version):
                 raise Failed(errors.BadVersion, path)
             key.data, key.mzxid, key.mtime, key.version = arguments[1], index, stamp, key.version + 1
-            self.events.append((messages.EventKind.CHANGED, path))
+            self._tell(messages.EventKind.CHANGED, path, key)
             self._count()
             return (self.stat(path),)
         return ()
@@ -303,12 +312,14 @@ class ModelTree:
         """A configuration was applied, and this is what its key says."""
         key = self.keys["/zookeeper/config"]
         key.data, key.mzxid, key.mtime, key.version = data, index, stamp, key.version + 1
-        self.events = [(messages.EventKind.CHANGED, "/zookeeper/config")]
+        self._tell_nothing()
+        self._tell(messages.EventKind.CHANGED, "/zookeeper/config", key)
 
     def _quotas(self) -> dict[str, dict[str, int]]:
         """What is said for each key with a quota."""
         quotas = {}
-        for path, key in self.keys.items():
+        for path in self._said():
+            key = self.keys[path]
             top = path.removeprefix("/zookeeper/quota").removesuffix("/zookeeper_limits")
             if top and path == f"/zookeeper/quota{top}/zookeeper_limits":
                 pairs = [pair.split("=") for pair in key.data.decode("latin-1").replace(";", ",").split(",")]
@@ -316,6 +327,10 @@ class ModelTree:
                     pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].lstrip("-").isdigit()
                 }
         return quotas
+
+    def _said(self) -> Iterable[str]:
+        """Where quotas may stand."""
+        return self.keys
 
     def _held(self, top: str) -> tuple[int, int]:
         held = [key for path, key in self.keys.items() if path == top or path.startswith(top + "/")]
@@ -336,6 +351,7 @@ class ModelTree:
             stats = self.keys.get(f"/zookeeper/quota{top}/zookeeper_stats")
             if stats is not None:
                 stats.data = b"count=%d,bytes=%d" % self._held(top)
+                self.quiet.append(f"/zookeeper/quota{top}/zookeeper_stats")
 
     def _need(self, permission: int, at: str, path: str) -> None:
         if ("super", "") in self.ids:
@@ -350,12 +366,19 @@ class ModelTree:
         self.keys[path] = ModelKey(data, index, index, index, stamp, stamp, owner, acl=acl)
         self._children_changed(path, index)
         self.keys[_parent(path)].next_number += 1
-        self.events.append((messages.EventKind.CREATED, path))
+        self._tell(messages.EventKind.CREATED, path, self.keys[path])
 
     def _remove(self, path: str, index: int) -> None:
-        del self.keys[path]
+        key = self.keys.pop(path)
         self._children_changed(path, index)
-        self.events.append((messages.EventKind.DELETED, path))
+        self._tell(messages.EventKind.DELETED, path, key)
+
+    def _tell(self, kind: int, path: str, key: ModelKey) -> None:
+        self.events.append((kind, path))
+        self.lists.append(key.acl)
+
+    def _tell_nothing(self) -> None:
+        self.events, self.lists, self.quiet = [], [], []
 
     def _children_changed(self, path: str, index: int) -> None:
         parent = self.keys[_parent(path)]

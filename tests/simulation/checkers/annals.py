@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from jkcs_client.protocol.messages import EventKind
-from tests.support.model_tree import ModelTree
+from tests.support.model_tree import OPEN_ACL, AclEntries, ModelKey, ModelTree
 
 _CREATED = int(EventKind.CREATED)
 _DELETED = int(EventKind.DELETED)
@@ -28,6 +28,9 @@ class KeyState:
     czxid: int = 0
     mzxid: int = 0
     owner: int = 0
+    acl: AclEntries = OPEN_ACL
+    aversion: int = 0
+    ttl: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class GhostEvent:
     index: int
     kind: int
     path: str
+    acl: AclEntries = OPEN_ACL
+    """The list that the key had then."""
 
 
 T = TypeVar("T", KeyState, Listing)
@@ -69,13 +74,13 @@ class Annals:
             names = beginning.children(path)
             self._names[path] = set(names)
             self.listings[path] = [Listing(0, tuple(names), key.cversion, key.pzxid)]
-            self.histories[path] = [KeyState(0, key.data)]
+            self.histories[path] = [KeyState(0, key.data, acl=key.acl, aversion=key.aversion)]
 
     def begin(self, model: ModelTree) -> None:
         """The keys that are there at the beginning; a parent comes before its children."""
         for path, key in model.keys.items():
             self._names[path] = set()
-            self.histories[path] = [KeyState(key.czxid, key.data, key.version, key.czxid, key.mzxid, key.owner)]
+            self.histories[path] = [_state(key.czxid, key)]
             if path != "/":
                 self._names[path.rpartition("/")[0] or "/"].add(path.rpartition("/")[2])
         for path, key in model.keys.items():
@@ -84,14 +89,11 @@ class Annals:
 
     def take(self, index: int, model: ModelTree) -> None:
         """The model has applied the command at `index`."""
-        for kind, path in model.events:
-            self.events.append(GhostEvent(index, int(kind), path))
-            key = model.keys.get(path)
-            if key is None:
-                state = KeyState(index, None)
-            else:
-                state = KeyState(index, key.data, key.version, key.czxid, key.mzxid, key.owner)
-            _put(self.histories.setdefault(path, []), state)
+        for path in model.quiet:
+            _put(self.histories.setdefault(path, []), _state(index, model.keys.get(path)))
+        for (kind, path), acl in zip(model.events, model.lists, strict=True):
+            self.events.append(GhostEvent(index, int(kind), path, acl))
+            _put(self.histories.setdefault(path, []), _state(index, model.keys.get(path)))
             if kind in (_CREATED, _DELETED):
                 self._on_child(index, int(kind), path, model)
 
@@ -129,6 +131,13 @@ class Annals:
         if above is not None:
             names = tuple(sorted(self._names[parent]))
             _put(self.listings[parent], Listing(index, names, above.cversion, above.pzxid))
+
+
+def _state(index: int, key: ModelKey | None) -> KeyState:
+    if key is None:
+        return KeyState(index, None)
+    numbers = (key.version, key.czxid, key.mzxid, key.owner)
+    return KeyState(index, key.data, *numbers, key.acl, key.aversion, key.ttl)
 
 
 def _put(history: list[T], newest: T) -> None:

@@ -39,8 +39,9 @@ class AnswerChecker:
             if stat is not None or state.value is not None:
                 raise Violation("I14", f"{what}: {path} had {stat} at index {index}, but was {state}")
             return
-        seen = (stat.czxid, stat.mzxid, stat.version, stat.ephemeral_owner, stat.data_length)
-        true = (state.czxid, state.mzxid, state.version, state.owner, len(state.value))
+        lifetime = -1 if stat.container else round((stat.ttl or 0) * 1000)
+        seen = (stat.czxid, stat.mzxid, stat.version, stat.ephemeral_owner, stat.data_length, stat.aversion, lifetime)
+        true = (state.czxid, state.mzxid, state.version, state.owner, len(state.value), state.aversion, state.ttl)
         seen_below = (stat.cversion, stat.pzxid, stat.num_children)
         true_below = (listing.cversion, listing.pzxid, len(listing.names))
         if seen != true or seen_below != true_below:

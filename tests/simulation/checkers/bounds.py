@@ -70,11 +70,15 @@ class Stall:
 
     def __init__(self) -> None:
         self._durable = -1
-        self._since = 0.0
+        self._since: float | None = None
+        """When entries were first seen waiting for it; None while none do."""
 
     def look(self, node: NodeId, leads: bool, durable: int, last: int, timing: Timing, now: float) -> None:
         if not leads or durable != self._durable or durable >= last:
-            self._durable, self._since = durable, now
+            self._durable, self._since = durable, None
+        elif self._since is None:
+            # What waits may have come just now, long after the last look: an idle leader takes few steps.
+            self._since = now
         # The leader notes once per heartbeat how far the disk should get, and looks once per heartbeat.
         elif now - self._since > 2 * timing.election_timeout + 4 * timing.heartbeat_interval:
             raise Violation(

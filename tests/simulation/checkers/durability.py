@@ -65,6 +65,8 @@ class DurabilityChecker:
 
     def __init__(self, nodes: Iterable[NodeId], hard_state: Callable[[NodeId], HardState]) -> None:
         self.logs = {node: DurableLog() for node in nodes}
+        self._before_damage: list[tuple[NodeId, DurableLog]] = []
+        """What disks held until they were damaged at rest."""
         self._hard_state = hard_state
         """Reads the term and vote that a power failure would leave on a disk."""
         self._states: dict[NodeId, HardState] = {}
@@ -75,8 +77,13 @@ class DurabilityChecker:
         """The configuration that made the newest commit."""
 
     def on_commit(self, position: Committed, configuration: Configuration) -> None:
-        """A position is committed for the first time: a quorum of disks must hold it already."""
-        holders = {node for node, log in self.logs.items() if log.has(position)}
+        """A position is committed for the first time: a quorum of disks must hold it already.
+
+        A disk counts that held it when that was said and was damaged since: its node has no vote before it has it
+        again.
+        """
+        logs = [*self.logs.items(), *self._before_damage]
+        holders = {node for node, log in logs if log.has(position)}
         if not is_quorum(configuration, holders):
             raise Violation(
                 "I7",
@@ -120,6 +127,11 @@ class DurabilityChecker:
                 f"{node} had the committed index {newest.index} of term {newest.term} on disk and lost it in a crash",
             )
         found.snapshot = max(found.snapshot, before.snapshot)
+        self.logs[node] = found
+
+    def on_damaged(self, node: NodeId, found: DurableLog) -> None:
+        """A restarted process tells what it found on a disk that was damaged at rest."""
+        self._before_damage.append((node, self.logs[node]))
         self.logs[node] = found
 
     def check_acknowledged_is(self, sender: NodeId, match: int, leader: NodeId, term_at: int | None) -> None:

@@ -8,7 +8,7 @@ Raft checker has seen it applied.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -16,11 +16,12 @@ import msgpack
 
 from jkcs_client.protocol import errors, messages
 from jkcs_server.tree.acl import entries_of
-from jkcs_server.tree.commands import EXPIRE
+from jkcs_server.tree.commands import EXPIRE, IDENTIFIED
 from jkcs_server.tree.machine import TreeMachine
 from jkcs_server.tree.members import describe
 from journal.values import Configuration, Entry, EntryKind
 from tests.simulation.checkers.annals import Annals
+from tests.simulation.checkers.books import QuotaChecker, check_books
 from tests.simulation.trace import Violation
 from tests.support.model_tree import Answer, Failed, ModelKey, ModelTree
 
@@ -29,21 +30,37 @@ FINGERPRINT_EVERY = 16
 
 
 class _FastModel(ModelTree):
-    """The model, without a copy of all keys for writes that fail before they change anything."""
+    """The model, without a copy of all keys for writes that fail before they change anything, and without a look at
+    all keys for quotas."""
+
+    def __init__(self) -> None:
+        self._limits: set[str] = set()
+        """Paths of the keys that say how much there may be."""
+        super().__init__()
 
     def _write(self, index: int, stamp: int, session_id: int, op: int, arguments: list[Any]) -> Answer:
-        if op != messages.MULTI:
-            try:
-                return errors.OK, self._step(index, stamp, session_id, op, arguments)
-            except Failed as failure:
-                return failure.code, failure.detail
-        before = {path: replace(key) for path, key in self.keys.items()}
+        op, arguments, ids = unidentified(op, arguments)
+        self.ids = self.sessions[session_id].ids if ids is None else ids
+        # A create may fail for a quota when its ancestors are there already.
+        may_change = op == messages.MULTI or (op == messages.CREATE and self._limits)
+        before = {path: replace(key) for path, key in self.keys.items()} if may_change else self.keys
         try:
-            return errors.OK, (self._multi(index, stamp, session_id, arguments),)
+            if op == messages.MULTI:
+                return errors.OK, (self._multi(index, stamp, session_id, arguments),)
+            return errors.OK, self._step(index, stamp, session_id, op, arguments)
         except Failed as failure:
             self.keys = before
-            self.events = []
+            self._tell_nothing()
             return failure.code, failure.detail
+
+    def _said(self) -> Iterable[str]:
+        return sorted(path for path in self._limits if path in self.keys)
+
+    def _tell(self, kind: int, path: str, key: ModelKey) -> None:
+        super()._tell(kind, path, key)
+        if path.endswith("/zookeeper_limits"):
+            # Once there it stays in the set, for a transaction may bring the key back.
+            self._limits.add(path)
 
 
 class SessionListener(Protocol):
@@ -69,6 +86,7 @@ class GhostTree:
         """Index -> (session, serial) of a command that was sent again."""
         self._serials: dict[int, int] = {}
         """Session -> the serial that it had come to before the entry that is replayed, where that has touched it."""
+        self.quotas = QuotaChecker()
         self._stamp = 0
         """The newest stamp of an entry, which the next may not fall behind."""
         self._fingerprints: dict[int, int] = {}
@@ -127,6 +145,7 @@ class GhostTree:
         self._check_sessions_of_owners(node, machine)
         if _due(entry):
             self._check_owners(node, machine)
+            check_books(node, machine.tree)
             self.check_state(node, machine)
 
     def outcome(self, session_id: int, serial: int) -> tuple[int, str, Answer] | None:
@@ -153,6 +172,7 @@ class GhostTree:
                 raise Violation("E3", f"{node}: {path} of session {key.owner} is back out of a snapshot")
         self._compare("I10", node, "snapshot", machine)
         self._check_owners(node, machine)
+        check_books(node, machine.tree)
 
     def _compare(self, invariant: str, node: str, what: str, machine: TreeMachine) -> None:
         expected = self._fingerprints.get(machine.applied)
@@ -167,10 +187,11 @@ class GhostTree:
         if _fingerprint(_machine_lines(machine)) != _model_fingerprint(self.model):
             raise Violation("I12", f"{node}'s final state is not the replay's{self._diff(machine)}")
         self._check_owners(node, machine)
+        check_books(node, machine.tree)
 
     # Inside.
 
-    def _replay(self, index: int, command: list[Any], entry: Entry) -> None:
+    def _replay(self, index: int, command: Sequence[Any], entry: Entry) -> None:
         op, session_id, serial = command[0], command[1], command[2]
         known = self.model.sessions.get(session_id)
         due = known is not None and serial == known.serial + 1
@@ -178,12 +199,14 @@ class GhostTree:
             self._check_acked(session_id, known.serial, command)
         if known is not None and 0 < serial <= known.serial:
             self._on_repeat(index, session_id, serial, command)
+        before = self.quotas.look(self.model)
         answer = self.model.apply(index, entry.stamp, command, entry.term)
+        self.quotas.check(index, before, self.model)
         if due and answer is not None:
             self._outcomes[index] = (session_id, serial, answer)
             self._commands[session_id, serial] = (index, _text(command), answer)
             if answer[0] == errors.OK:
-                for value in _values(op, command[4:]):
+                for value in _values(*unidentified(op, command[4:])[:2]):
                     self.ok_writes.setdefault(value, []).append(index)
         self.annals.take(index, self.model)
         if known is not None and session_id not in self.model.sessions:
@@ -192,7 +215,7 @@ class GhostTree:
             if self._listener is not None:
                 self._listener.on_session_ended(session_id, index, expired=op == EXPIRE)
 
-    def _check_acked(self, session_id: int, serial: int, command: list[Any]) -> None:
+    def _check_acked(self, session_id: int, serial: int, command: Sequence[Any]) -> None:
         """I16: a client says that it has an answer, which is then forgotten, only when there was one to be had:
         the write was applied before the command that says so was put into the log."""
         before = self._serials.setdefault(session_id, serial)
@@ -202,7 +225,7 @@ class GhostTree:
                 f" and {before} was the last to be answered"
             )  # fmt: skip
 
-    def _on_repeat(self, index: int, session_id: int, serial: int, command: list[Any]) -> None:
+    def _on_repeat(self, index: int, session_id: int, serial: int, command: Sequence[Any]) -> None:
         """S7: a serial that comes again must carry the very command that it carried first."""
         if (session_id, serial) not in self._commands:
             return  # its session was moved before it came: nothing may come of it, as the replay has it
@@ -254,15 +277,24 @@ class GhostTree:
         return f"; replay: {sorted(mine - its)[:3]}, server: {sorted(its - mine)[:3]}"
 
 
-def _commands(entry: Entry) -> list[list[Any]]:
-    unpacker = msgpack.Unpacker(raw=False, use_list=True, strict_map_key=False)
+def unidentified(op: int, arguments: Sequence[Any]) -> tuple[int, list[Any], Any]:
+    """A write without what it says of who asks, and that; None when it says nothing."""
+    if op < IDENTIFIED:
+        return op, list(arguments), None
+    return op - IDENTIFIED, list(arguments[:-1]), arguments[-1]
+
+
+def _commands(entry: Entry) -> list[Sequence[Any]]:
+    unpacker = msgpack.Unpacker(raw=False, use_list=False, strict_map_key=False)
     unpacker.feed(entry.payload)
     return list(unpacker)
 
 
-def _text(command: list[Any]) -> str:
-    """A command without what may differ when it is sent again: how far its client has got answers."""
-    return f"{command[0]} {command[4:]!r}"
+def _text(command: Sequence[Any]) -> str:
+    """A command without what may differ when it is sent again: how far its client has got answers, and what it has
+    proved of itself meanwhile."""
+    op, arguments, _ = unidentified(command[0], command[4:])
+    return f"{op} {arguments!r}"
 
 
 def _due(entry: Entry) -> bool:
@@ -272,12 +304,12 @@ def _due(entry: Entry) -> bool:
     return entry.last // FINGERPRINT_EVERY != (entry.first - 1) // FINGERPRINT_EVERY
 
 
-def _values(op: int, arguments: list[Any]) -> Iterable[bytes]:
+def _values(op: int, arguments: Sequence[Any]) -> Iterable[bytes]:
     """The data of a write's creates and sets."""
     if op == messages.MULTI:
         for step in arguments[0]:
             yield from _values(step[0], step[1:])
-    elif op in (messages.CREATE, messages.SET) and len(arguments) == 3 and arguments[1]:
+    elif op in (messages.CREATE, messages.SET) and len(arguments) in (3, 5) and arguments[1]:
         yield arguments[1]
 
 

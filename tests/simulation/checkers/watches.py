@@ -14,8 +14,9 @@ Compares what one client's watch delivered with the events of the replayed log. 
     W11 one shot    not the first event, or two
     W12 the log     what never happened, or not in the order of the log
     W13 compaction  a gap that is longer than the history, and was not named
+    W14 rights      an event of a key that the watcher may not read
 
-W8 (previous values) and W14 (rights) have no counterpart here: events carry no values, and there are no rights.
+W8 (previous values) has no counterpart here: events carry no values.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
 from tests.simulation.checkers.annals import GhostEvent
+from tests.simulation.checkers.rights import READ, Ids, allowed
 from tests.simulation.trace import Violation
 
 
@@ -31,7 +33,14 @@ class WatchLog:
     """One recursive watch of one client, registered for the events above `since`."""
 
     def __init__(
-        self, client: str, path: str, since: int, events: Sequence[GhostEvent], *, history: int = 1 << 60
+        self,
+        client: str,
+        path: str,
+        since: int,
+        events: Sequence[GhostEvent],
+        *,
+        history: int = 1 << 60,
+        ids: Ids = frozenset(),
     ) -> None:
         self._client = client
         self._path = path
@@ -39,6 +48,8 @@ class WatchLog:
         """All events of the run, in log order; grows."""
         self._history = history
         """How many events a server keeps for watches that come back."""
+        self._ids = ids
+        """Who the client has proved to be."""
         self._first = self._next = bisect_right(events, since, key=lambda event: event.index)
         """Place of the first event that was not delivered yet, or of one that this watch does not see."""
         self._last = since
@@ -74,6 +85,8 @@ class WatchLog:
         if not is_below(told.path, self._path):
             raise Violation("W1", f"{text}, and watches {self._path}")
         place = self._place(told)
+        if place is not None and not self._may_see(self._events[place]):
+            raise Violation("W14", f"{text}; the list was {self._events[place].acl}")
         if place is None:
             other = _first(self._events, told.index - 1, lambda one: one.path == told.path)
             if other is not None and other.index == told.index:
@@ -96,14 +109,21 @@ class WatchLog:
         """Where in the log an event stands."""
         at = bisect_right(self._events, event.index - 1, key=lambda one: one.index)
         while at < len(self._events) and self._events[at].index == event.index:
-            if self._events[at] == event:
+            one = self._events[at]
+            if (one.kind, one.path) == (event.kind, event.path):
                 return at
             at += 1
         return None
 
     def _skip_foreign(self) -> None:
-        while self._next < len(self._events) and not is_below(self._events[self._next].path, self._path):
+        while self._next < len(self._events) and not self._is_due(self._events[self._next]):
             self._next += 1
+
+    def _is_due(self, event: GhostEvent) -> bool:
+        return is_below(event.path, self._path) and self._may_see(event)
+
+    def _may_see(self, event: GhostEvent) -> bool:
+        return allowed(event.acl, READ, self._ids)
 
 
 def check_one_shot(

@@ -80,7 +80,7 @@ def test_a_leader_whose_disk_stands_still_is_no_leader_for_long() -> None:
         stall.look(node, True, 5, 7, timing, now)
     stall.look(node, True, 6, 7, timing, 1.6)  # it moves
     stall.look(node, True, 7, 7, timing, 9.0)  # nothing is to be written
-    stall.look(node, True, 7, 8, timing, 9.1)
+    stall.look(node, True, 7, 8, timing, 11.5)  # what waits came just now
     stall.look(node, False, 7, 8, timing, 12.0)  # it does not lead
     stall.look(node, True, 7, 8, timing, 12.1)
     with pytest.raises(Violation, match="OFFICE: a still leads, and its disk has been at 7 of 8"):

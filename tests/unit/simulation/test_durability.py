@@ -41,6 +41,18 @@ def test_commit_on_one_disk_is_rejected(other: tuple[int, int, int] | None) -> N
         checker.on_commit(Committed(4, 1), THREE)
 
 
+def test_what_a_disk_held_before_it_was_damaged_still_counts() -> None:
+    """Its acknowledgement may be on its way; what it never held does not count."""
+    checker = disks()
+    checker.logs[A].put(1, 4, 1, 0)
+    checker.logs[B].put(1, 3, 1, 0)
+    for _ in range(2):
+        checker.on_damaged(B, DurableLog())
+    checker.on_commit(Committed(3, 1), THREE)
+    with pytest.raises(Violation, match="I7"):
+        checker.on_commit(Committed(4, 1), THREE)
+
+
 def test_acknowledgement_before_the_disk_has_it_is_rejected() -> None:
     """R2; a refusal promises nothing."""
     checker = disks()

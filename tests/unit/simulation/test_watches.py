@@ -43,6 +43,16 @@ def test_wrong_events_are_rejected(invariant: str, told: list[GhostEvent]) -> No
             log.on_event(event.kind, event.path, event.index)
 
 
+def test_events_of_forbidden_keys_are_not_told() -> None:
+    """W14; and who is not told of them has missed nothing."""
+    hidden = GhostEvent(5, 3, "/k", ((31, "digest", "me:x"),))
+    log = WatchLog("c", "/k", 4, [*EVENTS, hidden, AFTER])
+    log.check_seen_up_to(5, "a read")
+    with pytest.raises(Violation, match="W14:"):
+        log.on_event(3, "/k", 5)
+    log.on_event(3, "/k", 6)
+
+
 def test_event_that_never_happened_is_rejected() -> None:
     """W12, at the end of the log."""
     log = WatchLog("c", "/k", 4, EVENTS)

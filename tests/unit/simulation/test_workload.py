@@ -6,7 +6,8 @@ import pytest
 
 from tests.simulation.checkers import models
 from tests.simulation.loop import quiet_disposal
-from tests.simulation.plan import draw
+from tests.simulation.plan import FAR_BEHIND_ROLES, RARE_ROLES, ZOOKEEPER_ROLES, Narrowing, draw
+from tests.simulation.plan import ROLES as PLANNED
 from tests.simulation.run import SEARCH_EVERY, _Run
 from tests.simulation.workload import ROLES, Workload
 
@@ -48,7 +49,41 @@ def test_every_role_leaves_its_traces(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(load.observer.recovery.rehearsals for load in loads) > 2
     assert any(end.expired for load in loads for end in load.observer.sessions.ended.values())
     assert searched and max(searched) > 100
-    assert 8 <= len(ROLES) <= 16
+    assert set(ROLES) == {*PLANNED, *FAR_BEHIND_ROLES, *ZOOKEEPER_ROLES, *RARE_ROLES}
+
+
+def test_rare_roles_leave_their_traces() -> None:
+    """Lists, lifetimes and quotas: what is refused, goes by itself or is used up, and what is not."""
+    with quiet_disposal():
+        run = _Run(draw(5, Narrowing(faults=frozenset(), roles=RARE_ROLES * 2)), frozenset(), False, None)
+        assert run.execute() is None
+    seen = run._world.reach.seen
+    for state in (
+        "write refused by a list",
+        "read refused by a list",
+        "key reaped",
+        "container reaped",
+        "quota refused",
+    ):
+        assert seen[state], state
+    histories = run._observer.ghost.annals.histories
+    for top in ("/own/a", "/life/t-0", "/life/s-", "/life/c-0/x", "/quota/hard/", "/zookeeper/quota/quota/soft/"):
+        assert any(path.startswith(top) for path in histories), top
+    assert any(state.aversion > 1 for state in histories["/own/a"])
+    writes = run._load.writes
+    assert any(write.acknowledged for write in writes) and any(write.refused for write in writes)
+
+
+def test_a_part_of_the_seeds_has_rare_roles_behind_the_usual() -> None:
+    """So that the clients of the others, and their numbers, stay what they are."""
+    plans = [draw(seed) for seed in range(1, 101)]
+    rare = [plan for plan in plans if plan.roles[-len(RARE_ROLES) :] == RARE_ROLES]
+    assert 20 <= len(rare) <= 50
+    for plan in plans:
+        usual = FAR_BEHIND_ROLES if plan.far_behind else PLANNED
+        more = tuple(role for role in plan.roles[len(usual) :] if role not in ZOOKEEPER_ROLES)
+        assert plan.roles[: len(usual)] == usual
+        assert more == (RARE_ROLES if plan in rare else ())
 
 
 def test_overlap_of_holders_is_seen_by_the_fenced_resource() -> None:
