@@ -121,5 +121,5 @@ class Endpoint(Connection):
             # A client that does not read must not fill this server's memory.
             self.lost()
             self._sink.close()
-        else:
+        elif self._throttle.holds:
             self._throttle.gave(self._unanswered())

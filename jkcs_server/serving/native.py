@@ -108,9 +108,8 @@ class NativeConnection(Endpoint):
             return
         if self._out:
             self.flush()
-        waiting = self._unanswered()
-        if waiting:
-            self._throttle.took(len(data), waiting, overloaded=self._desk.overloaded)
+        if self.lane or self._waiting:
+            self._throttle.took(len(data), self._unanswered(), overloaded=self._desk.overloaded)
 
     def _read_preface(self, data: bytes) -> bytes:
         missing = len(PREFACE) - len(self._preface)

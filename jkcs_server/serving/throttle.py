@@ -16,17 +16,20 @@ HELD_BYTES_MAX = 2 * FRAME_BYTES_MAX
 class Throttle:
     """One client's."""
 
-    __slots__ = ("_held", "_sink", "paused")
+    __slots__ = ("_held", "_sink", "holds", "paused")
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self._held = 0
+        self.holds = False
+        """It wants to be told of what `gave`: asked after each answer, most of which were never waited for."""
         self.paused = False
         """Nothing is read from the client."""
 
     def took(self, size: int, waiting: int, *, overloaded: bool) -> None:
         """So many bytes came, and now so many requests wait, at least one."""
         self._held += size
+        self.holds = True
         if waiting > REQUESTS_IN_FLIGHT_MAX or overloaded or self._held > HELD_BYTES_MAX:
             self.pause()
 
@@ -34,11 +37,12 @@ class Throttle:
         """Answers have left, and so many requests still wait."""
         if not waiting:
             self._held = 0
+            self.holds = False
         if self.paused and self._held <= HELD_BYTES_MAX and waiting <= REQUESTS_IN_FLIGHT_MAX // 2:
             self.paused = False
             self._sink.resume()
 
     def pause(self) -> None:
         if not self.paused:
-            self.paused = True
+            self.paused = self.holds = True
             self._sink.pause()
