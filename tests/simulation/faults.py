@@ -247,7 +247,6 @@ class Faults:
                 if server != machine.name:
                     world.links.cut(server, machine.name)
         elif fate == "stands still":
-            if not machine.process.paused:
-                world.loop.pause(machine.process)
+            world.loop.pause(machine.process)  # one that pauses already does not go on any more
         else:
             machine.disk_stall_seconds = FOR_EVER_SECONDS

@@ -407,10 +407,11 @@ class World:
             return
         self.trace.add(process.name, f"pauses for {seconds:.3f} s")
         self.loop.pause(process)
-        self.links.later(seconds, self._resume, process)
+        self.links.later(seconds, self._resume, process, process.pauses)
 
-    def _resume(self, process: Process) -> None:
-        if process.paused and not process.dead:
+    def _resume(self, process: Process, pauses: int) -> None:
+        """Unless it has been paused once more since, for longer."""
+        if process.paused and process.pauses == pauses and not process.dead:
             self.trace.add(process.name, "goes on")
             self.loop.resume(process)
 
