@@ -271,11 +271,10 @@ class NativeConnection(Endpoint):
                 message[3:] = fixed(op, message[3:], self.ids)
                 if op == MULTI and (serial - acked) * len(message[3]) > MULTI_RESULTS_MAX:
                     raise TooLarge(f"{serial - acked} unacknowledged writes, of {len(message[3])} operations each")
+                self._tell_of_rights(op, message[3:])
         except JkcsError as error:
             self._refusals[serial] = error
             message = [_REFUSED, serial, 0]
-        if op in (SET_ACL, MULTI):
-            self._tell_of_rights(op, message)
         message.insert(1, self.session)
         if self._with_ids and op != CLOSE and serial not in self._refusals:
             message[0] = op | IDENTIFIED
@@ -284,11 +283,10 @@ class NativeConnection(Endpoint):
             self.moved_turn = self._desk.turn
         self.lane.write(serial, pack(message))
 
-    def _tell_of_rights(self, op: int, message: list[Any]) -> None:
-        if message[0] == op:  # it was not refused here
-            for step in message[3] if op == MULTI else [[SET_ACL, message[3]]]:
-                if step[0] == SET_ACL:
-                    self._desk.audit.rights_changed(self, step[1])
+    def _tell_of_rights(self, op: int, arguments: list[Any]) -> None:
+        for step in arguments[0] if op == MULTI else ((op, *arguments),):
+            if step[0] == SET_ACL:
+                self._desk.audit.rights_changed(self, step[1])
 
     def _refuse_write(self, serial: int, error: JkcsError) -> None:
         """Do not even propose it: nothing happened, and its serial is still to come."""

@@ -24,7 +24,7 @@ from journal.errors import PeerRefused
 from journal.values import Index, NodeId
 
 MAGIC = b"JKPR"
-VERSION = 2
+VERSION = 3
 GREETING_BYTES_MAX = 4096
 """The array of a greeting: a few names and a sentence."""
 NAME_BYTES_MAX = 255

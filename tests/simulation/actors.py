@@ -27,6 +27,7 @@ from jkcs_client.protocol.errors import (
     RetryableError,
     SessionExpired,
 )
+from jkcs_client.values import Stat
 from tests.simulation.checkers.linearizability import Operation
 from tests.simulation.checkers.locks import LockBook
 from tests.simulation.checkers.watches import WatchLog
@@ -207,6 +208,16 @@ class Actor:
         for record in records:
             record.acknowledged = True
         return result
+
+    def _acknowledge(self, record: WriteRecord, key: str, result: Any) -> Stat | None:
+        """The write is done; the stat that came with its answer must be the key's at that index."""
+        record.acknowledged = True
+        stat = result[1] if isinstance(result, tuple) else result
+        if not isinstance(stat, Stat):
+            return None
+        record.index = stat.index
+        self._load.verify(self._answers.check_stat, record.what, key, stat.index, stat)
+        return stat
 
     async def _attempt(self, call: Call) -> Any:
         """A call whose outcome the replay judges by itself."""

@@ -10,7 +10,6 @@ from typing import Any
 
 import anyio
 
-from jkcs_client import Stat
 from jkcs_client.protocol.errors import AmbiguousError, NoNode, QuotaExceeded
 from tests.simulation.actors import GONE, REFUSED, Actor, Call, WriteRecord, complain
 from tests.simulation.trace import Violation
@@ -197,8 +196,4 @@ class QuotaUser(Actor):
         except AmbiguousError:
             return
         else:
-            record.acknowledged = True
-            stat = result[1] if isinstance(result, tuple) else result
-            if isinstance(stat, Stat):
-                record.index = stat.index
-                self._load.verify(self._answers.check_stat, record.what, path, stat.index, stat)
+            self._acknowledge(record, path, result)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jkcs_client import Acl, Stat
+from jkcs_client import Acl
 from jkcs_client.protocol.errors import AmbiguousError, BadVersion, InvalidAcl, NoAuth, NoNode, RetryableError
 from tests.simulation.actors import GONE, REFUSED, Actor, Call, WriteRecord, complain
 from tests.simulation.checkers.rights import ADMIN as ADMINISTER
@@ -207,11 +207,8 @@ class RightsUser(Actor):
         except AmbiguousError:
             return
         else:
-            record.acknowledged = True
-            stat = result[1] if isinstance(result, tuple) else result
-            if isinstance(stat, Stat):
-                record.index = stat.index
-                self._load.verify(self._answers.check_stat, record.what, key, stat.index, stat)
+            stat = self._acknowledge(record, key, result)
+            if stat is not None:
                 self._judge_write(record.what, permission, at, stat.index, refused=False)
 
     def _on_refused(self, what: str, permission: int, at: str, index: int, committed: int) -> None:

@@ -89,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     scores: list[Score] = []
     # A hunt is a process of its own, on a copy of its own; the threads only wait for them.
     with ThreadPoolExecutor(options.jobs) as pool:
-        for score in pool.map(partial(hunt, seeds=options.seeds), patches):
+        for score in pool.map(partial(hunt, seeds=options.seeds, roles=options.roles), patches):
             scores.append(score)
             print(score.row(), flush=True)
             if options.verbose:
@@ -109,7 +109,7 @@ def summary(scores: Iterable[Score]) -> str:
     return f"{text}, {expected} by the checker expected; seeds to capture: median {median(seeds):g}, most {max(seeds)}"
 
 
-def hunt(patch: Patch, *, seeds: str = SEEDS) -> Score:
+def hunt(patch: Patch, *, seeds: str = SEEDS, roles: str = "") -> Score:
     """Plant a bug in a copy of the product and run seeds on it until one fails."""
     began = time.monotonic()
     first, _, last = seeds.partition("-")
@@ -122,6 +122,8 @@ def hunt(patch: Patch, *, seeds: str = SEEDS) -> Score:
             return Score(patch, "", 0, time.monotonic() - began, str(error), "the patch does not apply")
         # Run in the copy, whose packages then come before the installed ones.
         command = [sys.executable, "-m", "tests.simulation", "--seeds", seeds, "--until-failure"]
+        if roles:
+            command += ["--roles", roles]
         environment = {**os.environ, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
     seconds = time.monotonic() - began
@@ -145,6 +147,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.planted", description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", help="only these bugs")
     parser.add_argument("--seeds", default=SEEDS, metavar="A-B", help="at most these, in order")
+    parser.add_argument("--roles", default="", metavar="NAME,...", help="clients, one for each role, where few do it")
     parser.add_argument("--jobs", type=int, default=1, help="bugs hunted at the same time")
     parser.add_argument("--verbose", action="store_true", help="print the failing run of each")
     options = parser.parse_args(arguments)

@@ -63,7 +63,7 @@ def test_the_command_fails_when_a_bug_survives(
     invariant: str, broken: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """So that it can stand guard."""
-    monkeypatch.setattr(planted, "hunt", lambda patch, *, seeds: score(patch.name, invariant, broken=broken))
+    monkeypatch.setattr(planted, "hunt", lambda patch, *, seeds, roles: score(patch.name, invariant, broken=broken))
     assert planted.main(["vote_not_persisted", "--seeds", "1-3"]) == code
     assert "vote_not_persisted" in capsys.readouterr().out
     assert planted.main(["no_such_bug"]) == 2

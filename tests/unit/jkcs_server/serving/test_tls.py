@@ -68,7 +68,7 @@ async def port(directory: Path, **options: Any) -> AsyncIterator[Port]:
         options["client_ca"] = AUTHORITY.write(directory / "clients.pem")
     tls = ClientTls(*pair, **options)
     served: list[Echo] = []
-    listener = Listener(lambda sink: Echo(sink, served), Crowd(0), tls)  # type: ignore
+    listener = Listener(lambda sink: Echo(sink, served), Crowd(0), tls)  # type: ignore  # an echo in place of a connection
     try:
         yield Port(await listener.start(("127.0.0.1", 0)), served, tls)
     finally:
